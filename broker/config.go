@@ -1,0 +1,150 @@
+// Package broker assembles one Tidemark broker from its parts and runs it: metadata, object store, write-ahead log,
+// tiers, partitions, coordinators and listeners.
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+)
+
+// Config is everything that an operator can say of one broker. The `key` tags name the settings in configuration files
+// (nested by dots), in flags (--KEY) and in the environment (TIDEMARK_KEY with dots and dashes as underscores).
+type Config struct {
+	NodeID             int           `key:"node-id" help:"Kafka node id of this broker; unique in the cluster"`
+	ClusterID          string        `key:"cluster-id" help:"cluster id that etcd must hold; empty: take it from etcd, where it is made if absent"`
+	Listeners          []string      `key:"listeners" help:"addresses on which Kafka clients are served, HOST:PORT; port 0 lets the system choose"`
+	AdvertisedListener string        `key:"advertised-listener" help:"HOST:PORT told to clients; empty: the first listener's own"`
+	AdminListener      string        `key:"admin-listener" help:"address of /livez, /readyz and /metrics; empty: none"`
+	Rack               string        `key:"rack" help:"failure domain told to clients"`
+	DataDir            string        `key:"data-dir" help:"folder of the write-ahead log (and, for dev, of etcd and the object store)"`
+	Durability         string        `key:"durability" help:"durability class of topics that do not set tidemark.durability: local"`
+	Etcd               EtcdConfig    `key:"etcd"`
+	ObjectStore        StoreConfig   `key:"object-store"`
+	WAL                WALConfig     `key:"wal"`
+	TailCacheBytes     int64         `key:"tail-cache-bytes" help:"memory for the newest records, outside the Go heap"`
+	BlockCacheBytes    int64         `key:"block-cache-bytes" help:"memory for blocks and indexes read from the object store"`
+	RequestMemoryBytes int64         `key:"request-memory-bytes" help:"memory for requests being read and answered, over all connections"`
+	MaxConnections     int           `key:"max-connections" help:"client connections at most"`
+	SealBytes          int64         `key:"seal-bytes" help:"records are moved to the object store once this many bytes wait"`
+	SealAge            time.Duration `key:"seal-age" help:"records are moved to the object store once they have waited this long"`
+	AbsorbEvery        time.Duration `key:"absorb-every" help:"time between publications of partition manifests"`
+	DeleteGrace        time.Duration `key:"delete-grace" help:"time between an object's last mention and its deletion"`
+	// Kafka holds broker configs of Kafka by their own names, such as num.partitions or auto.create.topics.enable.
+	Kafka map[string]string `key:"kafka" help:"broker configs of Kafka, by Kafka's names"`
+}
+
+// EtcdConfig says where etcd is. With Embedded set, the other fields but Prefix are not used.
+type EtcdConfig struct {
+	Embedded     bool     `key:"-"`
+	Endpoints    []string `key:"endpoints" help:"URLs of the etcd cluster's client ports"`
+	Prefix       string   `key:"prefix" help:"prefix of every key"`
+	Username     string   `key:"username" help:"etcd user; empty: no authentication"`
+	PasswordFile string   `key:"password-file" help:"file that holds the etcd user's password"`
+	CAFile       string   `key:"ca-file" help:"PEM file of the authorities that sign etcd's certificates"`
+	CertFile     string   `key:"cert-file" help:"PEM file of the client certificate for etcd"`
+	KeyFile      string   `key:"key-file" help:"PEM file of the client certificate's key"`
+}
+
+// StoreConfig says where objects are kept.
+type StoreConfig struct {
+	URL           string `key:"url" help:"s3://BUCKET/PREFIX?endpoint=URL&region=R&path-style=true, or file:///FOLDER"`
+	AccessKeyFile string `key:"access-key-file" help:"file that holds the access key; else AWS_ACCESS_KEY_ID, then the machine's role"`
+	SecretKeyFile string `key:"secret-key-file" help:"file that holds the secret key; else AWS_SECRET_ACCESS_KEY, then the machine's role"`
+	CAFile        string `key:"ca-file" help:"PEM file of the authorities that sign the object store's certificate"`
+}
+
+// WALConfig shapes the write-ahead log.
+type WALConfig struct {
+	SegmentBytes int64  `key:"segment-bytes" help:"size of one segment file"`
+	MaxBytes     int64  `key:"max-bytes" help:"disk space of records that are not in the object store yet; beyond it producers wait"`
+	Sync         string `key:"sync" help:"auto, direct (O_DIRECT and O_DSYNC) or data (fdatasync)"`
+}
+
+// Default returns the settings of a production broker that no operator needs to state. Node id, etcd, object store, data
+// folder and durability have no default.
+func Default() Config {
+	return Config{
+		NodeID:             -1,
+		Listeners:          []string{"127.0.0.1:9092"},
+		AdminListener:      "127.0.0.1:9644",
+		Etcd:               EtcdConfig{Prefix: "/tidemark"},
+		WAL:                WALConfig{SegmentBytes: 64 << 20, MaxBytes: 4 << 30, Sync: "auto"},
+		TailCacheBytes:     128 << 20,
+		BlockCacheBytes:    128 << 20,
+		RequestMemoryBytes: 256 << 20,
+		MaxConnections:     10_000,
+		SealBytes:          64 << 20,
+		SealAge:            5 * time.Second,
+		AbsorbEvery:        5 * time.Minute,
+		DeleteGrace:        10 * time.Minute,
+		Kafka:              map[string]string{},
+	}
+}
+
+// Validate reports everything that is wrong or missing, each with the setting's key.
+func (c *Config) Validate() error {
+	var errs []error
+	bad := func(key, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s: %s", key, fmt.Sprintf(format, args...)))
+	}
+	if c.NodeID < 0 {
+		bad("node-id", "must be stated, 0 or more")
+	}
+	if len(c.Listeners) == 0 {
+		bad("listeners", "at least one address is needed")
+	}
+	for _, l := range c.Listeners {
+		if _, _, err := net.SplitHostPort(l); err != nil {
+			bad("listeners", "%v", err)
+		}
+	}
+	for key, addr := range map[string]string{"advertised-listener": c.AdvertisedListener, "admin-listener": c.AdminListener} {
+		if addr == "" {
+			continue
+		}
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			bad(key, "%v", err)
+		}
+	}
+	if c.DataDir == "" {
+		bad("data-dir", "must be stated")
+	}
+	if c.Durability != "local" {
+		bad("durability", "must be stated; this version serves the class local: records are acknowledged once they are synced to this broker's disk, and a lost disk loses those not yet in the object store")
+	}
+	if !c.Etcd.Embedded && len(c.Etcd.Endpoints) == 0 {
+		bad("etcd.endpoints", "at least one URL is needed")
+	}
+	if !strings.HasPrefix(c.Etcd.Prefix, "/") {
+		bad("etcd.prefix", "must begin with /")
+	}
+	if c.ObjectStore.URL == "" {
+		bad("object-store.url", "must be stated")
+	}
+	switch c.WAL.Sync {
+	case "auto", "direct", "data":
+	default:
+		bad("wal.sync", "%q is none of auto, direct, data", c.WAL.Sync)
+	}
+	for key, r := range map[string]struct{ got, least, most int64 }{
+		"node-id":              {int64(max(c.NodeID, 0)), 0, 1<<31 - 1},
+		"wal.segment-bytes":    {c.WAL.SegmentBytes, 16 << 20, 4 << 30},
+		"wal.max-bytes":        {c.WAL.MaxBytes, 4 * c.WAL.SegmentBytes, 1 << 50},
+		"tail-cache-bytes":     {c.TailCacheBytes, 32 << 20, 1 << 40},
+		"block-cache-bytes":    {c.BlockCacheBytes, 16 << 20, 1 << 40},
+		"request-memory-bytes": {c.RequestMemoryBytes, 16 << 20, 1 << 40},
+		"max-connections":      {int64(c.MaxConnections), 1, 1 << 20},
+		"seal-bytes":           {c.SealBytes, 1 << 20, 1 << 30},
+		"seal-age (ms)":        {c.SealAge.Milliseconds(), 50, 3_600_000},
+		"absorb-every (ms)":    {c.AbsorbEvery.Milliseconds(), 100, 86_400_000},
+		"delete-grace (ms)":    {c.DeleteGrace.Milliseconds(), 0, 604_800_000},
+	} {
+		if r.got < r.least || r.got > r.most {
+			bad(key, "%d is outside %d to %d", r.got, r.least, r.most)
+		}
+	}
+	return errors.Join(errs...)
+}
