@@ -78,6 +78,20 @@ func (h *Header) IsControl() bool { return h.Attributes&attrControl != 0 }
 // IsLogAppendTime tells whether the timestamps are the broker's.
 func (h *Header) IsLogAppendTime() bool { return h.Attributes&attrLogAppendTime != 0 }
 
+// Codec is the compression of the record section.
+func (h *Header) Codec() Codec { return Codec(h.Attributes & codecMask) }
+
+// LastSequence is the sequence number of the last record, wrapped past 2^31-1 to 0 (KIP-98). It is -1 without a producer.
+func (h *Header) LastSequence() int32 {
+	if h.BaseSequence < 0 {
+		return -1
+	}
+	return AddSequence(h.BaseSequence, h.LastOffsetDelta)
+}
+
+// AddSequence adds n >= 0 to a sequence number, which wraps past 2^31-1 to 0.
+func AddSequence(seq, n int32) int32 { return int32((int64(seq) + int64(n)) & 0x7fffffff) }
+
 // HasProducer tells whether the batch was sent by an idempotent producer.
 func (h *Header) HasProducer() bool { return h.ProducerID >= 0 }
 
