@@ -1,5 +1,6 @@
-// Package objectstore is the contract that Tidemark asks of an object store, and the stores that keep it: S3, a local
-// directory, memory, and decorators (retry, metrics, faults). One acceptance suite (objectstore/acceptance) holds for all.
+// Package objectstore is the contract that Tidemark asks of an object store. The stores that keep it are in the folders
+// below: s3, directory and memory; so are the decorators: prefixed, metered, retry and, for tests, faulty. dial opens a
+// store by URL. One acceptance suite (objectstore/acceptance) holds for all of them.
 package objectstore
 
 import (
@@ -9,34 +10,42 @@ import (
 	"time"
 )
 
-// The few errors that callers tell apart; test with errors.Is. Any other error means that the call had no effect or, for
-// Get, Head and List, no answer.
+// The few errors that callers tell apart; test with errors.Is. Any other error means that the call had no effect (for Get,
+// Head and List: gave no answer) and may succeed when tried again. A call that was given up because its ctx was done
+// returns an error that is ctx.Err(); if it was a put or delete that the store may have seen, it is ErrOutcomeUnknown too.
 var (
 	// ErrNotFound says that no object has the key.
 	ErrNotFound = errors.New("object not found")
-	// ErrPreconditionFailed says that a conditional put met an existing object. After an unknown outcome it may be the caller's own.
+	// ErrPreconditionFailed says that a conditional put met an existing object. After an unknown outcome it may be the
+	// caller's own: compare the nonce that Head returns (the retry decorator does).
 	ErrPreconditionFailed = errors.New("object precondition failed")
 	// ErrThrottled says that the store asks for fewer requests (HTTP 429, 503 SlowDown). The call had no effect.
 	ErrThrottled = errors.New("object store throttled the request")
 	// ErrOutcomeUnknown says that a put or delete may or may not have taken effect, now or later.
 	ErrOutcomeUnknown = errors.New("object store outcome unknown")
+	// ErrRejected says that the store will never serve the request as it is: a malformed key, wrong credentials, no such
+	// bucket. The call had no effect and trying again does not help until somebody changes something.
+	ErrRejected = errors.New("object store rejected the request")
 )
 
 // Body is the content of an object to be put. It is read by position, so that a retry can start again; *bytes.Reader and
-// *io.SectionReader are bodies. It must not change before Put returns.
+// *io.SectionReader are bodies. It must not change before Put returns; a store never reads it afterwards.
 type Body interface {
 	io.ReaderAt
+	// Size is the length in bytes. It must not change.
 	Size() int64
 }
 
 // PutOptions qualify a put.
 type PutOptions struct {
-	// IfAbsent makes the put fail with ErrPreconditionFailed where the key exists (S3 If-None-Match: *).
-	// It is sent as a single-part put whatever the size, because S3 clients drop the condition on multipart.
+	// IfAbsent makes the put fail with ErrPreconditionFailed where the key exists (S3 If-None-Match: *). Of many such puts of
+	// one key, however they race, exactly one succeeds.
 	IfAbsent bool
-	// ContentType is stored with the object; empty means application/octet-stream.
+	// ContentType is stored with the object where the store can (S3); empty means application/octet-stream.
 	ContentType string
-	// Nonce, if not empty, is stored as user metadata and returned by Head, to recognise one's own object after ErrOutcomeUnknown.
+	// Nonce, if not empty, is stored as metadata and returned by Head, to recognise one's own object after
+	// ErrOutcomeUnknown. It must be unique to this content of this key: whoever finds it takes the object for the one that
+	// was to be put. At most MaxNonceBytes letters, digits, '-', '_' and '.'.
 	Nonce string
 }
 
@@ -44,24 +53,35 @@ type PutOptions struct {
 type Info struct {
 	Key       string
 	SizeBytes int64
-	ModTime   time.Time
-	Nonce     string // set by Head only
+	ModTime   time.Time // by the store's clock
+	Nonce     string    // set by Head only; empty if the object was put without one
 }
 
-// Store is an object store. All methods may be called concurrently and give up when ctx is done. Keys are relative to the
-// store's prefix, use '/' between parts, have no empty, "." or ".." part and at most 900 bytes.
-// Puts are atomic: a reader sees the whole object or none. After Put, Get, Head and List see the object (strong consistency).
+// Store is an object store. All methods may be called concurrently and give up soon after ctx is done.
+//
+// Keys are relative to the store's prefix; CheckKey has the rules, and a key that breaks them is ErrRejected. No key may be
+// another key's folder ("a" beside "a/b"): S3 itself would allow it, MinIO and directories do not. Keys are never
+// normalised.
+//
+// Puts are atomic: a reader sees the whole object or none, also while it is being overwritten. After Put has returned, Get,
+// Head and List see the object, and after Delete they do not (strong consistency, as Amazon S3 gives since December 2020).
 type Store interface {
-	// Put stores the object. It is durable when Put returns nil.
+	// Put stores the object under key, replacing what was there unless opts.IfAbsent is set. It is durable when Put returns
+	// nil. It is always sent in one piece, whatever the size, because S3 clients drop the condition on multipart uploads;
+	// so an object has at most 5 GiB.
 	Put(ctx context.Context, key string, body Body, opts PutOptions) error
-	// GetRange fills p with the bytes from offset on and returns how many it read: fewer than len(p) only at the end of
-	// the object, then with io.EOF. The store keeps no reference to p.
-	GetRange(ctx context.Context, key string, p []byte, offset int64) (int, error)
+	// GetRange fills p with the bytes of the object from offset on and returns how many it read: fewer than len(p) only at
+	// the end of the object, then with io.EOF (so an offset at or past the end gives 0, io.EOF). All bytes of one call come
+	// from one version of the object. When it returns another error, p may hold anything and n is 0. The store keeps no
+	// reference to p. An empty p gives 0, nil if the object exists.
+	GetRange(ctx context.Context, key string, p []byte, offset int64) (n int, err error)
 	// Head returns size, time and nonce of the object.
 	Head(ctx context.Context, key string) (Info, error)
 	// List calls fn for each object whose key begins with prefix and is greater than after, in byte order of keys, until fn
-	// returns an error, which List returns. Pages are bounded; fn may call the store.
+	// returns an error, which List returns as it is. The prefix may end within a part. Pages are bounded; fn may call the
+	// store. Objects put or deleted meanwhile may or may not be seen; all others are seen exactly once.
 	List(ctx context.Context, prefix, after string, fn func(Info) error) error
-	// Delete removes the objects; a key without an object is no error.
+	// Delete removes the objects, of which there may be any number; a key without an object is no error. When it returns an
+	// error, any of them may be gone. A store may forget a delete if its machine fails soon after.
 	Delete(ctx context.Context, keys ...string) error
 }
