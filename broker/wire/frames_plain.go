@@ -1,0 +1,8 @@
+//go:build !framecheck
+
+package wire
+
+type frameState struct{}
+
+func (f *Frame) checkIn()  {}
+func (f *Frame) checkOut() {}

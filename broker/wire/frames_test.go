@@ -1,0 +1,90 @@
+package wire
+
+import (
+	"sync"
+	"testing"
+)
+
+func TestFrameClasses(t *testing.T) {
+	for n := 1; n < 1<<27; n += 1 + n/7 {
+		c := classOf(n)
+		if c >= frameClasses {
+			t.Fatalf("%d: class %d", n, c)
+		}
+		if got := classBytes(c); got < n || got > max(4096, n+n/4+1) {
+			t.Errorf("%d bytes get a frame of %d", n, got)
+		}
+	}
+	for c := range frameClasses {
+		if classOf(classBytes(c)) != c || classOf(classBytes(c)+1) != c+1 {
+			t.Errorf("class %d of %d bytes", c, classBytes(c))
+		}
+	}
+}
+
+func TestFramePool(t *testing.T) {
+	p := FramePool{KeepBytes: 1 << 20}
+	a := p.Get(5000)
+	if len(a.B) != 5000 {
+		t.Fatal(len(a.B))
+	}
+	p.Put(a)
+	if b := p.Get(4500); b != a || len(b.B) != 4500 {
+		t.Error("the frame of the same class was not reused")
+	}
+	p.Put(a)
+	big := p.Get(2 << 20)
+	p.Put(big)
+	if kept := p.KeptBytes(); kept != int64(cap(a.B)) {
+		t.Errorf("keeps %d bytes", kept)
+	}
+	huge := p.Get(200 << 20)
+	p.Put(huge)
+	if cap(huge.B) != 200<<20 || p.KeptBytes() != int64(cap(a.B)) {
+		t.Error("a frame beyond the last class was pooled")
+	}
+}
+
+func TestFramePoolTrim(t *testing.T) {
+	p := FramePool{KeepBytes: 1 << 20}
+	frames := []*Frame{p.Get(1), p.Get(1), p.Get(1)}
+	for _, f := range frames {
+		p.Put(f)
+	}
+	p.Trim() // just came back: nothing was unused all the time
+	if p.KeptBytes() != 3*4096 {
+		t.Fatal(p.KeptBytes())
+	}
+	p.Put(p.Get(1)) // one is in use, two are not
+	p.Trim()
+	if p.KeptBytes() != 4096 {
+		t.Error(p.KeptBytes())
+	}
+	p.Trim()
+	if p.KeptBytes() != 0 {
+		t.Error(p.KeptBytes())
+	}
+}
+
+func TestFramePoolConcurrently(t *testing.T) {
+	p := FramePool{KeepBytes: 1 << 20}
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			for k := range 500 {
+				f := p.Get(1000 * (k%9 + 1))
+				for j := range f.B {
+					f.B[j] = byte(i)
+				}
+				for _, c := range f.B {
+					if c != byte(i) {
+						t.Error("two have the same frame")
+						return
+					}
+				}
+				p.Put(f)
+			}
+		})
+	}
+	wg.Wait()
+}
