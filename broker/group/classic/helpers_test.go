@@ -1,0 +1,19 @@
+package classic
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+type kerrError = kerr.Error
+
+var notAvailable = kerr.CoordinatorNotAvailable
+
+// seal puts a good header before any body.
+func seal(body []byte, codec byte) []byte {
+	b := append([]byte(magic), Version, kindClassic, codec)
+	sum := crc32.Update(crc32.Checksum(b, castagnoli), castagnoli, body)
+	return append(binary.LittleEndian.AppendUint32(b, sum), body...)
+}
