@@ -52,7 +52,7 @@ func New(o Options) (*Registry, error) {
 		}
 		r.static[name] = format(v)
 	}
-	if _, err := r.Topic(Layers{}, nil); err != nil {
+	if err := checkTogether(r.topicValues(Layers{}, nil)); err != nil {
 		return nil, fmt.Errorf("static configuration: %w", err)
 	}
 	return r, nil

@@ -28,12 +28,9 @@ type Topic struct {
 }
 
 // Topic computes the view. Overrides that are not in the table or do not parse (left by another version) count as not
-// set; values that contradict each other are an error.
-func (r *Registry) Topic(l Layers, overrides map[string]string) (Topic, error) {
+// set. Where a default that changed later contradicts an override, the lower bound wins.
+func (r *Registry) Topic(l Layers, overrides map[string]string) Topic {
 	v := r.topicValues(l, overrides)
-	if err := checkTogether(v); err != nil {
-		return Topic{}, err
-	}
 	t := Topic{
 		MaxMessageBytes:        int32(v[MaxMessageBytes].(int64)),
 		RetentionMs:            max(v[RetentionMs].(int64), -1),
@@ -58,5 +55,6 @@ func (r *Registry) Topic(l Layers, overrides map[string]string) (Topic, error) {
 	if level, ok := v["compression."+t.CompressionType+".level"].(int64); ok {
 		t.CompressionLevel = int(level)
 	}
-	return t, nil
+	t.MaxCompactionLagMs = max(t.MaxCompactionLagMs, t.MinCompactionLagMs)
+	return t
 }

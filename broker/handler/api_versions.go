@@ -1,0 +1,69 @@
+package handler
+
+import (
+	"context"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemarkmq/tidemark/broker/server"
+	"github.com/tidemarkmq/tidemark/broker/wire"
+	"github.com/tidemarkmq/tidemark/metadata"
+)
+
+// apiVersions answers ApiVersions (18). Versions that the table does not have are answered by the server (KIP-511).
+//
+// No feature is announced: those of Kafka 4.4 stand for parts of it (its metadata log, consumer groups of KIP-848,
+// transactions, share and streams groups) that this broker does not have.
+func (b *Broker) apiVersions(_ context.Context, c *server.Conn, h wire.Header, req *kmsg.ApiVersionsRequest) (kmsg.Response, error) {
+	resp := kmsg.NewPtrApiVersionsResponse()
+	if h.Version >= 3 {
+		if !softwareWord(req.ClientSoftwareName) || !softwareWord(req.ClientSoftwareVersion) {
+			resp.ErrorCode = kerr.InvalidRequest.Code
+			return resp, nil
+		}
+		if s, ok := any(c).(interface{ SetSoftware(server.Software) }); ok {
+			s.SetSoftware(server.Software{Name: req.ClientSoftwareName, Version: req.ClientSoftwareVersion})
+		}
+	}
+	if h.Version >= 5 {
+		if resp.ErrorCode = b.checkDestination(req.ClusterID, req.NodeID); resp.ErrorCode != 0 {
+			return resp, nil
+		}
+	}
+	for _, api := range wire.ServedAPIs() {
+		k := kmsg.NewApiVersionsResponseApiKey()
+		k.ApiKey, k.MinVersion, k.MaxVersion = api.Key, api.Min, api.Max
+		resp.ApiKeys = append(resp.ApiKeys, k)
+	}
+	return resp, nil
+}
+
+// checkDestination compares the cluster and node that the client meant to reach with this one (KIP-1242). A client that
+// knows neither sends neither; one without the other says nothing.
+func (b *Broker) checkDestination(clusterID *string, node int32) int16 {
+	hasCluster, hasNode := clusterID != nil && *clusterID != "", node != -1
+	switch {
+	case !hasCluster && !hasNode:
+		return 0
+	case hasCluster != hasNode:
+		return kerr.InvalidRequest.Code
+	case *clusterID != b.Meta.Image().ClusterID() || metadata.BrokerID(node) != b.NodeID:
+		return kerr.RebootstrapRequired.Code
+	}
+	return 0
+}
+
+// softwareWord tells whether s is a client software name or version as KIP-511 wants it: letters, digits, '-' and '.',
+// with a letter or digit at both ends.
+func softwareWord(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		alphanumeric := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		inner := i > 0 && i < len(s)-1 && (c == '-' || c == '.')
+		if !alphanumeric && !inner {
+			return false
+		}
+	}
+	return s != ""
+}
