@@ -1,0 +1,147 @@
+// Package etcdembed runs an etcd server inside the process, for `tidemark dev`: one member, persisted in a folder, with
+// every fsync of a real server, and without any listener, neither TCP nor unix socket. The client calls the server's functions
+// directly.
+package etcdembed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	etcdwal "go.etcd.io/etcd/server/v3/storage/wal"
+
+	"github.com/tidemarkmq/tidemark/metadata/etcdkv"
+	"github.com/tidemarkmq/tidemark/metadata/kv"
+)
+
+// Options of an embedded server.
+type Options struct {
+	Dir        string       // created when absent; used by one process at a time
+	QuotaBytes int64        // of the database; default 2 GiB
+	Logger     *slog.Logger // gets etcd's warnings and errors; nil discards
+}
+
+// Server is a running embedded etcd. Safe for concurrent use.
+type Server struct {
+	etcd  *embed.Etcd
+	kv    *etcdkv.KV
+	lock  *os.File
+	close sync.Once
+}
+
+const (
+	memberName = "tidemark"
+	// A single member elects itself; it only has to wait for its own ticks.
+	tickMillis     = 10
+	electionMillis = 50
+	// etcd's default of 64 MB is preallocated twice, which is much for a folder on a laptop.
+	segmentBytes = 16 << 20
+	// Old revisions serve watches that fell behind and paged reads only; both start over when they are compacted.
+	keptRevisions = "10000"
+)
+
+var setSegmentBytes sync.Once
+
+// Start opens or creates the member in o.Dir and returns when it serves, normally in less than 100 ms: ctx bounds the wait.
+// It survives kill -9: a folder is opened again as it was at the last acknowledged write.
+func Start(ctx context.Context, o Options) (*Server, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("embedded etcd: %w", err)
+	}
+	lock, err := lockDir(o.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("embedded etcd: %w", err)
+	}
+	setSegmentBytes.Do(func() { etcdwal.SegmentSizeBytes = segmentBytes })
+	e, err := embed.StartEtcd(config(o))
+	if err != nil {
+		_ = lock.Close() // the start's error is the one to report
+		return nil, fmt.Errorf("embedded etcd in %s: %w", o.Dir, err)
+	}
+	s := &Server{etcd: e, lock: lock}
+	select {
+	case <-e.Server.ReadyNotify():
+	case <-e.Server.StopNotify():
+		err = errors.New("stopped while starting")
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	s.kv = etcdkv.Wrap(v3client.New(e.Server), 10*time.Second)
+	if err != nil {
+		s.Close()
+		return nil, fmt.Errorf("embedded etcd in %s: %w", o.Dir, err)
+	}
+	return s, nil
+}
+
+func config(o Options) *embed.Config {
+	c := embed.NewConfig()
+	c.Name = memberName
+	c.Dir = filepath.Join(o.Dir, "member-data")
+	c.ListenPeerUrls, c.ListenClientUrls, c.AdvertiseClientUrls = nil, nil, nil
+	// The membership record needs a peer URL; nobody listens there and a cluster of one never dials it.
+	c.AdvertisePeerUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:2380"}}
+	c.InitialCluster = c.InitialClusterFromName(c.Name)
+	c.EnableGRPCGateway = false
+	c.TickMs, c.ElectionMs = tickMillis, electionMillis
+	c.QuotaBackendBytes = o.QuotaBytes
+	if c.QuotaBackendBytes <= 0 {
+		c.QuotaBackendBytes = 2 << 30
+	}
+	c.AutoCompactionMode, c.AutoCompactionRetention = embed.CompactorModeRevision, keptRevisions
+	c.BootstrapDefragThresholdMegabytes = 100
+	// etcd warns of every request above 100 ms; on a laptop's disk that is no news.
+	c.WarningApplyDuration, c.WarningUnaryRequestDuration = time.Second, time.Second
+	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(etcdkv.ZapLogger(slog.New(quiet{o.Logger.Handler()})))
+	return c
+}
+
+// KV returns the client; it ends with the server.
+func (s *Server) KV() *etcdkv.KV { return s.kv }
+
+// Stopped is closed when the server has stopped, by Close or by a failure of its own.
+func (s *Server) Stopped() <-chan struct{} { return s.etcd.Server.StopNotify() }
+
+// Close stops the server and waits for it. Watches return ErrUnavailable.
+func (s *Server) Close() {
+	s.close.Do(func() {
+		_ = s.kv.Close() // in-process client: nothing to lose
+		s.etcd.Close()
+		_ = s.lock.Close() // releases the lock
+	})
+}
+
+var _ kv.KV = (*etcdkv.KV)(nil)
+
+// quiet drops the warnings that etcd gives at every start about choices made here on purpose.
+type quiet struct{ slog.Handler }
+
+var onPurpose = map[string]bool{
+	"etcd: Running http and grpc server on single port. This is not recommended for production.": true,
+	"etcd: simple token is not cryptographically signed":                                         true,
+}
+
+// Handle implements slog.Handler.
+func (h quiet) Handle(ctx context.Context, r slog.Record) error {
+	if onPurpose[r.Message] {
+		return nil
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+// WithAttrs implements slog.Handler.
+func (h quiet) WithAttrs(a []slog.Attr) slog.Handler { return quiet{h.Handler.WithAttrs(a)} }
+
+// WithGroup implements slog.Handler.
+func (h quiet) WithGroup(name string) slog.Handler { return quiet{h.Handler.WithGroup(name)} }
