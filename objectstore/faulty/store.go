@@ -225,6 +225,9 @@ func unknown(op Op, key string) error {
 
 // before does what the faults do that need no more than the call's kind and key. Of goOn false, err is the call's result.
 func (r Rule) before(ctx context.Context, op Op, key string) (goOn bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return false, fmt.Errorf("%s %s: %w", op, key, err) // as every store does, before anything can go wrong
+	}
 	switch r.Fault {
 	case Throttled:
 		return false, fmt.Errorf("%s %s: injected: %w", op, key, objectstore.ErrThrottled)
