@@ -1,0 +1,270 @@
+package partition
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
+
+	"github.com/tidemarkmq/tidemark/metadata"
+)
+
+// Meta stores log starts durably. *metadata.Store implements it.
+type Meta interface {
+	SetLogStart(ctx context.Context, p metadata.PartitionID, epoch metadata.LeaderEpoch, start metadata.Offset) error
+}
+
+// Options configure a Set. WAL, File, Cold and Meta are required.
+type Options struct {
+	WAL  WAL
+	File TailFile
+	Cold Cold
+	Meta Meta
+
+	SweepEvery          time.Duration // how often the tails of idle partitions are pruned; default 10 s
+	ProducerExpiration  time.Duration // producer.id.expiration.ms; default 24 h
+	ProducerExpiryEvery time.Duration // default 10 min
+	Now                 func() time.Time
+	Logger              *slog.Logger
+	Meter               metric.Meter
+}
+
+func (o *Options) defaults() {
+	if o.SweepEvery <= 0 {
+		o.SweepEvery = 10 * time.Second
+	}
+	if o.ProducerExpiration <= 0 {
+		o.ProducerExpiration = 24 * time.Hour
+	}
+	if o.ProducerExpiryEvery <= 0 {
+		o.ProducerExpiryEvery = 10 * time.Minute
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Meter == nil {
+		o.Meter = noop.Meter{}
+	}
+}
+
+// Set is all partitions that this broker owns. Its methods are safe for concurrent use.
+type Set struct {
+	wal    WAL
+	file   TailFile
+	cold   Cold
+	meta   Meta
+	now    func() time.Time
+	opts   Options
+	stats  stats
+	failed atomic.Pointer[error]
+
+	mu         sync.RWMutex
+	partitions map[metadata.PartitionID]*Partition
+}
+
+// NewSet returns an empty set. Run prunes and expires; without it everything else works.
+func NewSet(o Options) (*Set, error) {
+	o.defaults()
+	s := &Set{
+		wal: o.WAL, file: o.File, cold: o.Cold, meta: o.Meta, now: o.Now, opts: o,
+		partitions: make(map[metadata.PartitionID]*Partition),
+	}
+	if err := s.registerMetrics(o.Meter); err != nil {
+		return nil, fmt.Errorf("partition metrics: %w", err)
+	}
+	return s, nil
+}
+
+// Open adds a partition. One that is open already is an error: close it first.
+func (s *Set) Open(state OpenState) (*Partition, error) {
+	if state.Config == nil || state.LogStart > state.End || state.LogStart < 0 {
+		return nil, fmt.Errorf("open partition %s: bad state (log start %d, end %d)", state.ID, state.LogStart, state.End)
+	}
+	p := newPartition(s, state)
+	s.mu.Lock()
+	if s.partitions[state.ID] != nil {
+		s.mu.Unlock()
+		return nil, fmt.Errorf("open partition %s: open already", state.ID)
+	}
+	s.partitions[state.ID] = p
+	s.mu.Unlock()
+	if s.failed.Load() != nil { // perhaps too late for Fail to see the new partition
+		p.fail()
+	}
+	return p, nil
+}
+
+// Get returns an open partition.
+func (s *Set) Get(id metadata.PartitionID) (*Partition, bool) {
+	s.mu.RLock()
+	p := s.partitions[id]
+	s.mu.RUnlock()
+	return p, p != nil
+}
+
+// Close removes a partition: appends and reads get ErrClosed, appends in flight are still answered.
+func (s *Set) Close(id metadata.PartitionID) {
+	s.mu.Lock()
+	p := s.partitions[id]
+	delete(s.partitions, id)
+	s.mu.Unlock()
+	if p != nil {
+		p.close()
+	}
+}
+
+// All returns the open partitions in no order.
+func (s *Set) All() []*Partition {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	out := make([]*Partition, 0, len(s.partitions))
+	for _, p := range s.partitions {
+		out = append(out, p)
+	}
+	return out
+}
+
+// Range is a run of offsets of one partition that reached the object store.
+type Range struct {
+	Partition      metadata.PartitionID
+	Start, End     metadata.Offset
+	MaxTimestampMs int64
+}
+
+// Committed says that ranges are in the object store and in its catalog: their tail entries go once their slabs are recycled.
+func (s *Set) Committed(ranges []Range) {
+	for _, r := range ranges {
+		p, ok := s.Get(r.Partition)
+		if !ok {
+			continue
+		}
+		for old := p.uploaded.Load(); old < int64(r.End) && !p.uploaded.CompareAndSwap(old, int64(r.End)); old = p.uploaded.Load() {
+		}
+	}
+}
+
+// Fail says that the stream failed: no partition accepts appends any more, and what is durable can still be read.
+func (s *Set) Fail(err error) {
+	wrapped := fmt.Errorf("%w: %w", ErrFailed, err)
+	if !s.failed.CompareAndSwap(nil, &wrapped) {
+		return
+	}
+	s.opts.Logger.Error("the log failed: no more appends", "error", err)
+	for _, p := range s.All() {
+		p.fail()
+	}
+}
+
+func (s *Set) failure() error {
+	if err := s.failed.Load(); err != nil {
+		return *err
+	}
+	return ErrFailed
+}
+
+// Run prunes the tails of idle partitions and expires idle producers until ctx is done.
+func (s *Set) Run(ctx context.Context) error {
+	sweep := time.NewTicker(s.opts.SweepEvery)
+	defer sweep.Stop()
+	expire := time.NewTicker(s.opts.ProducerExpiryEvery)
+	defer expire.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-sweep.C:
+			s.Sweep()
+		case <-expire.C:
+			s.ExpireProducers()
+		}
+	}
+}
+
+// sweepLimit bounds how many entries go under one hold of a partition's lock.
+const sweepLimit = 4096
+
+// Sweep prunes every tail.
+func (s *Set) Sweep() {
+	for _, p := range s.All() {
+		for {
+			p.mu.Lock()
+			before := len(p.log.tail.live())
+			p.log.prune(p.uploaded.Load(), sweepLimit, gone)
+			left := len(p.log.tail.live())
+			p.mu.Unlock()
+			if before-left < sweepLimit {
+				break
+			}
+		}
+	}
+}
+
+// ExpireProducers forgets producers that were silent for longer than Options.ProducerExpiration.
+func (s *Set) ExpireProducers() {
+	nowMs, n := s.now().UnixMilli(), 0
+	for _, p := range s.All() {
+		p.mu.Lock()
+		n += p.log.producers.Expire(nowMs, s.opts.ProducerExpiration.Milliseconds())
+		p.mu.Unlock()
+	}
+	if n > 0 {
+		s.opts.Logger.Info("forgot idle producers", "count", n)
+	}
+}
+
+// stats are totals since the start.
+type stats struct {
+	batches, records, bytes, duplicates atomic.Int64
+}
+
+func (s *Set) registerMetrics(m metric.Meter) error {
+	counters := []struct {
+		name, unit, help string
+		value            *atomic.Int64
+	}{
+		{"tidemark.partition.append.batches", "{batch}", "Record batches appended to the log.", &s.stats.batches},
+		{"tidemark.partition.append.records", "{record}", "Records appended to the log.", &s.stats.records},
+		{"tidemark.partition.append.bytes", "By", "Bytes of record batches appended to the log.", &s.stats.bytes},
+		{"tidemark.partition.append.duplicates", "{batch}", "Retried batches that were answered with their first offset.", &s.stats.duplicates},
+	}
+	for _, c := range counters {
+		_, err := m.Int64ObservableCounter(c.name, metric.WithUnit(c.unit), metric.WithDescription(c.help),
+			metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+				o.Observe(c.value.Load())
+				return nil
+			}))
+		if err != nil {
+			return err
+		}
+	}
+	_, err := m.Int64ObservableGauge("tidemark.partition.open", metric.WithUnit("{partition}"), metric.WithDescription("Partitions that this broker serves."),
+		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+			s.mu.RLock()
+			defer s.mu.RUnlock()
+			o.Observe(int64(len(s.partitions)))
+			return nil
+		}))
+	if err != nil {
+		return err
+	}
+	_, err = m.Int64ObservableGauge("tidemark.partition.tail.bytes", metric.WithUnit("By"), metric.WithDescription("Bytes of record batches that the tail indexes cover."),
+		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+			total := int64(0)
+			for _, p := range s.All() {
+				p.mu.Lock()
+				total += p.log.tail.bytes
+				p.mu.Unlock()
+			}
+			o.Observe(total)
+			return nil
+		}))
+	return err
+}
