@@ -7,8 +7,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
+	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,6 +39,7 @@ func Run(t *testing.T, open func(t *testing.T) objectstore.Store) {
 		{"PutIfAbsentAfterDelete", (*suite).putIfAbsentAfterDelete},
 		{"PutFromSection", (*suite).putFromSection},
 		{"PutBodyFails", (*suite).putBodyFails},
+		{"PutGivenUp", (*suite).putGivenUp},
 		{"NeverTorn", (*suite).neverTorn},
 		{"Delete", (*suite).delete},
 		{"DeleteMany", (*suite).deleteMany},
@@ -149,4 +151,21 @@ func (b failingBody) ReadAt(p []byte, offset int64) (int, error) {
 	return n, nil
 }
 
-var _ io.ReaderAt = failingBody{}
+// watchedBody cancels a context when a half of it was read, and knows when it is read too late.
+type watchedBody struct {
+	*bytes.Reader
+	cancel context.CancelFunc
+	over   atomic.Bool // the put has returned
+	late   atomic.Bool // and the body was read afterwards
+}
+
+func (b *watchedBody) ReadAt(p []byte, offset int64) (int, error) {
+	if b.over.Load() {
+		b.late.Store(true)
+	}
+	if offset+int64(len(p)) > b.Size()/2 {
+		b.cancel()
+		runtime.Gosched() // give the store a chance to return too early
+	}
+	return b.Reader.ReadAt(p, offset)
+}

@@ -2,6 +2,7 @@ package acceptance
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -244,6 +245,36 @@ func (s *suite) putBodyFails() {
 	}
 	if keys := s.list("", ""); len(keys) != 0 {
 		s.Fatalf("failed puts left %q", keys)
+	}
+}
+
+// putGivenUp: when a put has returned, the caller may reuse the bytes of the body, also if it was given up. So nobody reads
+// it any more, and what is there is the whole object or none.
+func (s *suite) putGivenUp() {
+	data := pattern(60, 8*mib)
+	for i := range 5 {
+		key := fmt.Sprintf("g/%d", i)
+		ctx, cancel := context.WithCancel(s.ctx)
+		body := &watchedBody{Reader: bytes.NewReader(data), cancel: cancel}
+		err := s.store.Put(ctx, key, body, objectstore.PutOptions{IfAbsent: true})
+		body.over.Store(true)
+		cancel()
+		if err != nil && !errors.Is(err, context.Canceled) {
+			s.Fatalf("Put that was given up: %v", err)
+		}
+		_, headErr := s.store.Head(s.ctx, key)
+		switch {
+		case headErr == nil:
+			if err != nil && !errors.Is(err, objectstore.ErrOutcomeUnknown) {
+				s.Fatalf("Put that was given up took effect, and says: %v", err)
+			}
+			s.wantData(key, data)
+		case !errors.Is(headErr, objectstore.ErrNotFound) || err == nil:
+			s.Fatalf("Put = %v, and Head = %v", err, headErr)
+		}
+		if body.late.Load() {
+			s.Fatal("the body was read after Put had returned")
+		}
 	}
 }
 

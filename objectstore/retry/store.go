@@ -100,7 +100,13 @@ func (s *store) do(ctx context.Context, r *run, try func(ctx context.Context) er
 			return nil
 		}
 		r.unknown = r.unknown || errors.Is(err, objectstore.ErrOutcomeUnknown)
-		if final(err) || ctx.Err() != nil {
+		if final(err) {
+			return err
+		}
+		if ctxErr := ctx.Err(); ctxErr != nil {
+			if !errors.Is(err, ctxErr) {
+				err = fmt.Errorf("%w: %w", ctxErr, err)
+			}
 			return err
 		}
 		if r.attempt >= s.opts.MaxAttempts {

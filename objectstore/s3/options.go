@@ -68,6 +68,9 @@ type Options struct {
 	SlowestBytesPerSecond int64
 }
 
+// minio-go pauses for up to this long after a failure even if there is no attempt left, and has no option for it.
+func init() { minio.DefaultRetryUnit = 0 }
+
 func (o *Options) setDefaults() {
 	if o.Region == "" {
 		o.Region = "us-east-1" // asking the server for it would be a request that nobody sees
@@ -128,10 +131,10 @@ func (o *Options) host() (host string, secure bool, err error) {
 	}
 	u, err := url.Parse(o.Endpoint)
 	if err != nil {
-		return "", false, fmt.Errorf("endpoint: %w", err)
+		return "", false, errors.New("the endpoint is not a URL")
 	}
 	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Path != "" && u.Path != "/" {
-		return "", false, fmt.Errorf("endpoint %q is not of the form http[s]://HOST[:PORT]", u.Redacted())
+		return "", false, errors.New("the endpoint is not of the form http[s]://HOST[:PORT]")
 	}
 	return u.Host, u.Scheme == "https", nil
 }
