@@ -62,7 +62,7 @@ func (g *Group) Subscribes(topic string) bool {
 	return ok
 }
 
-// Expires tells whether a committed offset of a topic is past its retention: expireMillis if the commit named one (>= 0), else
+// Expires tells whether a committed offset of a topic is past its retention: expireMillis if the commit named one (> 0), else
 // retentionMillis after the group became empty, or, for a simple group or an unsubscribed topic, after the commit (KIP-211).
 func (g *Group) Expires(nowMillis int64, topic string, commitMillis, expireMillis, retentionMillis int64) bool {
 	var base int64
@@ -81,7 +81,7 @@ func (g *Group) Expires(nowMillis int64, topic string, commitMillis, expireMilli
 	if g.Subscribes(topic) {
 		return false
 	}
-	if expireMillis >= 0 {
+	if expireMillis > 0 {
 		return nowMillis >= expireMillis
 	}
 	return nowMillis-base >= retentionMillis

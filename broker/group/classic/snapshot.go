@@ -82,3 +82,14 @@ func Restore(cfg *Config, id string, nowMillis int64, s Snapshot) (*Group, Effec
 	}
 	return g, e
 }
+
+// ChosenOnly is the snapshot with nothing but the chosen protocol's subscription for each member.
+func (s *Snapshot) ChosenOnly() *Snapshot {
+	out := *s
+	out.Members = slices.Clone(s.Members)
+	for i := range out.Members {
+		m := &out.Members[i]
+		m.Protocols = slices.DeleteFunc(slices.Clone(m.Protocols), func(p Protocol) bool { return p.Name != s.Protocol })
+	}
+	return &out
+}

@@ -1,0 +1,195 @@
+package group
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/tidemarkmq/tidemark/broker/group/classic"
+	"github.com/tidemarkmq/tidemark/metadata"
+)
+
+// entry is a group with what surrounds its core. All fields are guarded by mu, except id, shard, and the fields of the state
+// writer (rev, uncertain), which belong to whoever has set saving.
+type entry struct {
+	id    string
+	shard *shard
+
+	mu     sync.Mutex
+	core   *classic.Group
+	gone   bool // no longer in the map: look the group up again
+	kept   bool // it has been stored, or has had offsets: not to be forgotten on the way
+	doomed bool // being deleted: nothing may begin
+
+	ticket classic.Ticket
+	joins  map[classic.Ticket]chan classic.JoinReply
+	syncs  map[classic.Ticket]chan classic.SyncReply
+	notes  []string
+
+	timer      *time.Timer
+	armedUntil int64 // when the timer fires, in the coordinator's milliseconds; 0 not armed
+
+	// State writes: one at a time, the newest state next.
+	saving    chan struct{} // closed at the end of a run of writes; nil when none is under way
+	nextSave  *classic.Save
+	saved     []saveWaiter
+	rev       metadata.Revision
+	uncertain bool // the outcome of the last write is unknown
+
+	offsets  map[metadata.TopicID]map[int32]metadata.CommittedOffset
+	inFlight int  // offset operations accepted and not yet ended
+	stale    bool // a write's outcome is unknown: offsets must be read again before they are told
+}
+
+// saveWaiter is told when the state of seq is durable, or cannot be made so.
+type saveWaiter struct {
+	seq  uint64
+	done chan *kerr.Error
+}
+
+func (c *Coordinator) shardOf(group string) *shard { return &c.shards[ShardOf(group, len(c.shards))] }
+
+// acquire returns the group locked; nil without an error when there is none and create is false. A group that does not fit is
+// refused.
+func (c *Coordinator) acquire(group string, create bool) (*entry, *kerr.Error) {
+	s := c.shardOf(group)
+	for {
+		s.mu.RLock()
+		e := s.entries[group]
+		s.mu.RUnlock()
+		if e == nil {
+			if !create {
+				return nil, nil
+			}
+			var err *kerr.Error
+			if e, err = c.create(s, group); err != nil {
+				return nil, err
+			}
+		}
+		e.mu.Lock()
+		switch {
+		case e.gone:
+			e.mu.Unlock()
+		case e.doomed:
+			e.mu.Unlock()
+			return nil, kerr.CoordinatorNotAvailable
+		default:
+			return e, nil
+		}
+	}
+}
+
+// create puts an empty group in place. What is stored is loaded whatever the bound; nothing is created once Run unloads.
+func (c *Coordinator) create(s *shard, group string) (*entry, *kerr.Error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.entries[group]; e != nil {
+		return e, nil
+	}
+	switch c.phase.Load() {
+	case phaseStopped:
+		return nil, kerr.NotCoordinator
+	case phaseServing:
+		if c.groups.Load() >= int64(c.opts.MaxGroups) {
+			return nil, kerr.GroupMaxSizeReached
+		}
+	}
+	e := &entry{id: group, shard: s, core: classic.New(&c.core, group, c.now())}
+	s.entries[group] = e
+	c.groups.Add(1)
+	return e, nil
+}
+
+// release unlocks a group after an event: its timer is set, and a group that came to nothing is forgotten.
+func (c *Coordinator) release(e *entry) {
+	if !e.gone && !e.kept && e.inFlight == 0 && e.saving == nil && e.core.Pristine() {
+		c.forget(e)
+	}
+	c.arm(e)
+	notes := e.notes
+	e.notes = nil
+	e.mu.Unlock()
+	for _, note := range notes {
+		c.logger.Info(note, "group", e.id)
+	}
+}
+
+// forget takes the group out of the map; it is locked.
+func (c *Coordinator) forget(e *entry) {
+	e.gone = true
+	e.shard.mu.Lock()
+	delete(e.shard.entries, e.id)
+	e.shard.mu.Unlock()
+	c.groups.Add(-1)
+}
+
+// arm makes the group's timer fire when its core wants to be woken. A timer that fires early does no harm, so deadlines that
+// heartbeats push back cost nothing.
+func (c *Coordinator) arm(e *entry) {
+	wake := e.core.WakeMillis()
+	if e.gone || wake == 0 {
+		if e.timer != nil {
+			e.timer.Stop()
+		}
+		e.armedUntil = 0
+		return
+	}
+	if wake == e.armedUntil {
+		return
+	}
+	e.armedUntil = wake
+	wait := time.Duration(max(wake-c.now(), 0)) * time.Millisecond
+	if e.timer == nil {
+		e.timer = time.AfterFunc(wait, func() { c.tick(e) })
+		return
+	}
+	e.timer.Reset(wait)
+}
+
+func (c *Coordinator) tick(e *entry) {
+	e.mu.Lock()
+	e.armedUntil = 0
+	if !e.gone {
+		c.apply(e, e.core.Tick(c.now()))
+	}
+	c.release(e)
+}
+
+// apply carries out what the core asked for; the group is locked.
+func (c *Coordinator) apply(e *entry, effects classic.Effects) {
+	for _, r := range effects.Joins {
+		if ch := e.joins[r.Ticket]; ch != nil {
+			delete(e.joins, r.Ticket)
+			ch <- r // has room for the one reply
+		}
+	}
+	for _, r := range effects.Syncs {
+		if ch := e.syncs[r.Ticket]; ch != nil {
+			delete(e.syncs, r.Ticket)
+			ch <- r
+		}
+	}
+	e.notes = append(e.notes, effects.Notes...)
+	c.metrics.rebalanced(effects.Started, effects.Completed)
+	if effects.Save != nil {
+		c.save(e, effects.Save)
+	}
+}
+
+// wait returns the reply to a parked request. When ctx ends first, gone forgets the request; the member itself stays, as it
+// does in Kafka, since the client may come back for it.
+func wait[R any](ctx context.Context, reply <-chan R, gone func() R) R {
+	select {
+	case r := <-reply:
+		return r
+	case <-ctx.Done():
+		select {
+		case r := <-reply:
+			return r
+		default:
+			return gone()
+		}
+	}
+}
