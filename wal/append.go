@@ -47,7 +47,9 @@ func (g *group) settle() {
 // goroutine: the group, and all entries after it, wait for that.
 type Region struct {
 	log    *Log
-	g      *group
+	g      *group // nil after Done
+	slab   *slab
+	gen    uint64
 	data   []byte
 	filled int
 	crc    uint32
@@ -70,7 +72,7 @@ func (l *Log) Append(a Admission, nBytes int, c Completion) Region {
 		g = l.openGroup(nBytes)
 	}
 	off := g.off + g.length + entryHeaderBytes
-	r := Region{log: l, g: g, off: off, pos: g.pos + Position(off-g.off)}
+	r := Region{log: l, g: g, slab: g.slab, gen: g.slab.generation(), off: off, pos: g.pos + Position(off-g.off)}
 	r.data = g.slab.buf[off : off+nBytes : off+nBytes]
 	g.length += entryHeaderBytes + nBytes
 	g.completions = append(g.completions, c)
@@ -145,6 +147,11 @@ func (r *Region) Write(p []byte) {
 	}
 }
 
+// Ref is what Done returns, for callers whose completion needs it: that may be called before Done returns.
+func (r *Region) Ref() Ref {
+	return Ref{Pos: r.pos, Len: int32(len(r.data)), off: int32(r.off), gen: r.gen, s: r.slab}
+}
+
 // Done says that all bytes are written, and lets the group be committed. It panics when bytes are missing. The returned
 // Ref is readable at once; the entry is durable when its completion says so.
 func (r *Region) Done() Ref {
@@ -152,8 +159,8 @@ func (r *Region) Done() Ref {
 		panic(fmt.Sprintf("wal: Region.Done after %d of %d bytes", r.filled, len(r.data)))
 	}
 	g, l := r.g, r.log
-	ref := Ref{Pos: r.pos, Len: int32(len(r.data)), off: int32(r.off), gen: g.slab.generation(), s: g.slab}
-	putEntryHeader(g.slab.buf[r.off-entryHeaderBytes:], len(r.data), r.crc)
+	ref := r.Ref()
+	putEntryHeader(r.slab.buf[r.off-entryHeaderBytes:], len(r.data), r.crc)
 	r.g = nil
 	g.settle() // from here on the group may be gone
 	if l.idle.Load() && l.idle.CompareAndSwap(true, false) {

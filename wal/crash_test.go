@@ -18,6 +18,7 @@ import (
 type workload struct {
 	producers, entries int
 	options            wal.Options
+	stats              *wal.Stats // as they were at the end, if wanted
 }
 
 func (w workload) run(t *testing.T) *ledger {
@@ -46,6 +47,9 @@ func (w workload) run(t *testing.T) *ledger {
 	if err := <-runErr; err != nil && !errors.Is(err, wal.ErrFailed) {
 		t.Fatalf("Run: %v", err)
 	}
+	if w.stats != nil {
+		*w.stats = l.Stats()
+	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +77,7 @@ func (w workload) produce(ctx context.Context, l *wal.Log, book *ledger, p int) 
 	}
 }
 
-// trimBehind trims what is 100 KiB old.
+// trimBehind trims what is 50 KiB old.
 func trimBehind(t *testing.T, ctx context.Context, l *wal.Log, book *ledger) {
 	for {
 		select {
@@ -81,7 +85,7 @@ func trimBehind(t *testing.T, ctx context.Context, l *wal.Log, book *ledger) {
 			return
 		case <-l.Advanced():
 		}
-		const behind = 100 << 10
+		const behind = 50 << 10
 		to := l.Durable()
 		if to < behind {
 			continue
@@ -130,6 +134,7 @@ func TestCrashAtEveryOperation(t *testing.T) {
 	for _, m := range modes {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
+			var stats wal.Stats
 			attempt := func(crashAt int) (ops int, book *ledger) {
 				synctest.Test(t, func(t *testing.T) {
 					disk := used(t)
@@ -141,7 +146,7 @@ func TestCrashAtEveryOperation(t *testing.T) {
 					}
 					o := small(disk, 7)
 					o.Sync = m.mode
-					book = workload{producers: 5, entries: 14, options: o}.run(t)
+					book = workload{producers: 5, entries: 50, options: o, stats: &stats}.run(t)
 					ops = disk.Ops() - before
 					disk.Crash()
 					for i, loss := range []int{0, 50, 50, 100} {
@@ -153,12 +158,18 @@ func TestCrashAtEveryOperation(t *testing.T) {
 				return ops, book
 			}
 			ops, book := attempt(0)
-			if len(book.acked) != 70 {
-				t.Fatalf("%d of 70 acknowledged without a crash", len(book.acked))
+			if len(book.acked) != 250 {
+				t.Fatalf("%d of 250 acknowledged without a crash", len(book.acked))
+			}
+			if stats.Start == 0 || stats.Segments > 4 {
+				t.Fatalf("nothing was trimmed: %+v", stats)
+			}
+			if pipelined := stats.InFlightLimit > 1; pipelined != (m.name == "direct-slow-pipelined") {
+				t.Fatalf("%d groups in flight", stats.InFlightLimit)
 			}
 			step := 1
-			if testing.Short() {
-				step = 7
+			if testing.Short() || thorough {
+				step = 7 // the build tag costs time; without it every point is tried
 			}
 			for k := 1; k <= ops; k += step {
 				attempt(k)

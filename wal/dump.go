@@ -73,7 +73,7 @@ func (d *dumper) printf(format string, args ...any) {
 }
 
 func dumpSegment(w io.Writer, name string, r io.ReaderAt, size int64) error {
-	d := &dumper{w: w, r: r, buf: make([]byte, maxGroupBytes)}
+	d := &dumper{w: w, r: r, buf: make([]byte, min(size, maxGroupBytes))}
 	if err := d.read(0, min(size, blockBytes)); err != nil {
 		return err
 	}

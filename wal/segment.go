@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -226,8 +227,13 @@ func (s *segments) pool(path string, sizeBytes int64) error {
 	if kept >= maxFree {
 		return s.fs.Remove(path)
 	}
-	name := strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
-	return s.fs.Rename(path, filepath.Join(s.freeDir, fmt.Sprintf("%016x-%s%s", s.epoch, name, freeSuffix)))
+	// Epochs may repeat, nonces do not. Within a stream a file that was given back unused may have the name already.
+	base := fmt.Sprintf("%016x-%s", s.nonce, strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)))
+	name := base + freeSuffix
+	for i := 1; slices.Contains(names, name); i++ {
+		name = fmt.Sprintf("%s-%d%s", base, i, freeSuffix)
+	}
+	return s.fs.Rename(path, filepath.Join(s.freeDir, name))
 }
 
 // takeFree moves a file of the right size from the pool to path, if there is one.

@@ -66,7 +66,6 @@ func (p *slabPool) take() *slab {
 	s := p.free[len(p.free)-1]
 	p.free = p.free[:len(p.free)-1]
 	checkTaken(s)
-	s.used = 0
 	return s
 }
 
@@ -84,13 +83,14 @@ func (p *slabPool) reserve(n int) bool {
 	return len(p.free) >= n
 }
 
-// recycle makes all refs to the slab stale, unless it is pinned.
+// recycle makes all refs to the slab stale, unless it is pinned. Log.mu is held.
 func (s *slab) recycle() bool {
 	st := s.state.Load()
 	if st&pinMask != 0 || !s.state.CompareAndSwap(st, (st>>pinBits+1)<<pinBits) {
 		return false
 	}
 	checkRecycled(s)
+	s.used = 0
 	return true
 }
 

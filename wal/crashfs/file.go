@@ -277,7 +277,7 @@ func (f *FS) ReadFile(name string) []byte {
 	return append([]byte(nil), node.data...)
 }
 
-// WriteFile replaces the file's content, durably; nil removes it.
+// WriteFile replaces the file's content, durably and under the hands of whoever has it open; nil removes it.
 func (f *FS) WriteFile(name string, data []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -287,6 +287,10 @@ func (f *FS) WriteFile(name string, data []byte) {
 		delete(f.durable, name)
 		return
 	}
-	node := &inode{data: append([]byte(nil), data...), synced: append([]byte(nil), data...), dirty: map[int]bool{}}
-	f.names[name], f.durable[name] = node, node
+	node := f.names[name]
+	if node == nil {
+		node = &inode{}
+		f.names[name], f.durable[name] = node, node
+	}
+	node.data, node.synced, node.dirty = append([]byte(nil), data...), append([]byte(nil), data...), map[int]bool{}
 }
