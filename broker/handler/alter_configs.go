@@ -82,6 +82,8 @@ func checkNulls(names []string) error {
 // alter applies a change to one resource in Kafka's order of checks (ConfigAdminManager, then ConfigurationControlManager):
 // the resource's name, the configs, that the resource exists. Open partitions have the new values on return.
 func (b *Broker) alter(ctx context.Context, id resource, validateOnly bool, c change) error {
+	ctx, cancel := adminTimeout(ctx, 0) // the requests carry none
+	defer cancel()
 	switch id.kind {
 	case kmsg.ConfigResourceTypeTopic:
 		return b.alterTopic(ctx, id.name, validateOnly, c)
@@ -126,10 +128,7 @@ func (b *Broker) alterTopic(ctx context.Context, name string, validateOnly bool,
 	if err := b.Meta.SetTopicConfigs(ctx, topic.ID, checked); err != nil {
 		return err
 	}
-	im = b.Meta.Image()
-	if topic, ok = im.TopicByID(topic.ID); ok {
-		b.configure(b.layers(im), topic)
-	}
+	b.configureTopic(topic.ID)
 	b.logger.InfoContext(ctx, "topic configs changed", "topic", name)
 	return nil
 }

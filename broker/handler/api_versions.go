@@ -11,19 +11,17 @@ import (
 	"github.com/tidemarkmq/tidemark/metadata"
 )
 
-// apiVersions answers ApiVersions (18). Versions that the table does not have are answered by the server (KIP-511).
+// apiVersions answers ApiVersions (18). Versions that the table does not have are answered by the server, which also keeps
+// the client's name and version with the connection (KIP-511).
 //
 // No feature is announced: those of Kafka 4.4 stand for parts of it (its metadata log, consumer groups of KIP-848,
 // transactions, share and streams groups) that this broker does not have.
-func (b *Broker) apiVersions(_ context.Context, c *server.Conn, h wire.Header, req *kmsg.ApiVersionsRequest) (kmsg.Response, error) {
+func (b *Broker) apiVersions(_ context.Context, _ *server.Conn, h wire.Header, req *kmsg.ApiVersionsRequest) (kmsg.Response, error) {
 	resp := kmsg.NewPtrApiVersionsResponse()
 	if h.Version >= 3 {
-		if !softwareWord(req.ClientSoftwareName) || !softwareWord(req.ClientSoftwareVersion) {
+		if !wire.ValidSoftware(req.ClientSoftwareName) || !wire.ValidSoftware(req.ClientSoftwareVersion) {
 			resp.ErrorCode = kerr.InvalidRequest.Code
 			return resp, nil
-		}
-		if s, ok := any(c).(interface{ SetSoftware(server.Software) }); ok {
-			s.SetSoftware(server.Software{Name: req.ClientSoftwareName, Version: req.ClientSoftwareVersion})
 		}
 	}
 	if h.Version >= 5 {
@@ -52,18 +50,4 @@ func (b *Broker) checkDestination(clusterID *string, node int32) int16 {
 		return kerr.RebootstrapRequired.Code
 	}
 	return 0
-}
-
-// softwareWord tells whether s is a client software name or version as KIP-511 wants it: letters, digits, '-' and '.',
-// with a letter or digit at both ends.
-func softwareWord(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		alphanumeric := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
-		inner := i > 0 && i < len(s)-1 && (c == '-' || c == '.')
-		if !alphanumeric && !inner {
-			return false
-		}
-	}
-	return s != ""
 }

@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/tidemarkmq/tidemark/broker/configs"
+	"github.com/tidemarkmq/tidemark/broker/group"
 	"github.com/tidemarkmq/tidemark/broker/partition"
 	"github.com/tidemarkmq/tidemark/metadata"
 )
@@ -24,6 +25,7 @@ type Broker struct {
 
 	Meta       *metadata.Store
 	Partitions *partition.Set
+	Groups     *group.Coordinator
 	Configs    *configs.Registry
 	Opener     Opener
 
@@ -36,6 +38,9 @@ type Broker struct {
 	once   sync.Once
 	table  routes
 	logger *slog.Logger
+	log    logState
+
+	configuring sync.Mutex // held while configs are handed to partitions; nothing blocks under it
 }
 
 // Opener makes this broker serve partitions, and stop serving them, after the metadata says so.
@@ -66,6 +71,8 @@ func (b *Broker) TopicConfig(t *metadata.Topic) configs.Topic {
 // metadata changes behind this broker's back.
 func (b *Broker) ConfigureAll() {
 	b.start()
+	b.configuring.Lock()
+	defer b.configuring.Unlock()
 	im := b.Meta.Image()
 	layers := b.layers(im)
 	for t := range im.Topics() {
@@ -73,7 +80,16 @@ func (b *Broker) ConfigureAll() {
 	}
 }
 
-// configure hands a topic's effective configs to its partitions that are open here.
+// configureTopic does so for one topic. The image is read under the lock, so that the newest one is applied last.
+func (b *Broker) configureTopic(id metadata.TopicID) {
+	b.configuring.Lock()
+	defer b.configuring.Unlock()
+	im := b.Meta.Image()
+	if t, ok := im.TopicByID(id); ok {
+		b.configure(b.layers(im), t)
+	}
+}
+
 func (b *Broker) configure(layers configs.Layers, t *metadata.Topic) {
 	c, err := partition.ConfigOf(b.Configs.Topic(layers, t.Configs))
 	if err != nil {

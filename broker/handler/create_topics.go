@@ -139,7 +139,8 @@ func (b *Broker) makeTopic(ctx context.Context, spec metadata.TopicSpec) (*metad
 	return topic, b.openPartitions(context.WithoutCancel(ctx), topic, 0)
 }
 
-// openPartitions opens the topic's partitions from first on that this broker owns.
+// openPartitions opens the topic's partitions from first on that this broker owns. A deletion or a change of configs that
+// came in between has not seen them: both are looked at again.
 func (b *Broker) openPartitions(ctx context.Context, topic *metadata.Topic, first int32) error {
 	im := b.Meta.Image()
 	for i := first; i < topic.Partitions; i++ {
@@ -151,6 +152,11 @@ func (b *Broker) openPartitions(ctx context.Context, topic *metadata.Topic, firs
 			return err
 		}
 	}
+	if _, ok := b.Meta.Image().TopicByID(topic.ID); !ok {
+		b.Opener.ClosePartitions(topic.ID)
+		return nil
+	}
+	b.configureTopic(topic.ID)
 	return nil
 }
 

@@ -30,25 +30,13 @@ func on[R kmsg.Request](handle func(context.Context, *server.Conn, wire.Header, 
 // routes collects the owners' tables. Two owners of one key are a mistake in the program.
 func (b *Broker) routes() routes {
 	var all routes
-	for _, table := range b.tables() {
+	for _, table := range []map[int16]route{b.topicRoutes(), b.logRoutes(), b.groupRoutes()} {
 		for key, r := range table {
 			if all[key] != nil {
 				panic(fmt.Sprintf("handler: two routes for api key %d", key))
 			}
 			all[key] = r
 		}
-	}
-	return all
-}
-
-// tables are the owners' tables.
-func (b *Broker) tables() []map[int16]route {
-	all := []map[int16]route{b.topicRoutes()}
-	if l, ok := any(b).(interface{ logRoutes() map[int16]route }); ok {
-		all = append(all, l.logRoutes())
-	}
-	if g, ok := any(b).(interface{ groupRoutes() map[int16]route }); ok {
-		all = append(all, g.groupRoutes())
 	}
 	return all
 }
