@@ -172,8 +172,8 @@ type StreamState struct {
 	RecoveringBy Incarnation // the incarnation that drains it; 0 unless recovering
 	First        uint64      // position of the first byte; 0 for a new stream
 	End          uint64      // one past the last byte; set by sealing
-	// Committed is one past the last byte of the unbroken run from First that lies in committed objects, absorbed or not: a
-	// recovery drains [Committed, end). It is kept by CommitObjects beside the stream's record and does not change Revision.
+	// Committed is one past the last byte that lies in committed objects, absorbed or not: a recovery drains
+	// [Committed, end). It is kept by CommitObjects beside the stream's record and does not change Revision.
 	Committed uint64
 	Revision  Revision // mod revision of the record; what CommitObjects compares
 }
