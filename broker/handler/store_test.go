@@ -29,5 +29,10 @@ func newStore(t *testing.T) (*metadata.Store, metadata.Incarnation) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := registration.Close(context.Background()); err != nil {
+			t.Errorf("registration: %v", err)
+		}
+	})
 	return store, registration.Incarnation
 }
