@@ -129,8 +129,7 @@ func (c *Coordinator) commitOf(r *Commit) *op {
 		offsets := make(map[int32]metadata.CommittedOffset, len(topic.Partitions))
 		for p := range topic.Partitions {
 			part := &topic.Partitions[p]
-			if tooLong(part.Metadata, c.opts.MetadataMaxChars) {
-				part.Err = kerr.OffsetMetadataTooLarge
+			if part.Err = c.refuses(part); part.Err != nil {
 				continue
 			}
 			offsets[part.Partition] = metadata.CommittedOffset{
@@ -144,6 +143,17 @@ func (c *Coordinator) commitOf(r *Commit) *op {
 		}
 	}
 	return o
+}
+
+// refuses checks one offset. Kafka stores negative offsets, which no client means and which nobody could tell from none.
+func (c *Coordinator) refuses(p *CommitPartition) *kerr.Error {
+	switch {
+	case len(p.Metadata) > metadata.MaxOffsetMetaBytes || tooLong(p.Metadata, c.opts.MetadataMaxChars):
+		return kerr.OffsetMetadataTooLarge
+	case p.Offset < 0 || p.LeaderEpoch == math.MaxInt32:
+		return kerr.InvalidRequest
+	}
+	return nil
 }
 
 // offsetBytes is about what one queued offset takes in memory.

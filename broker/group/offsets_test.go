@@ -75,6 +75,7 @@ func TestCommitRefusals(t *testing.T) {
 		h.expect("unknown member", h.commitAs("g", "m", 1, ordersID, 0, 1), kerr.UnknownMemberID)
 		h.expect("no member of a group with members", h.commit("g", 0, 1), kerr.UnknownMemberID)
 		h.expect("the empty group id", h.commit("", 0, 1), none)
+		h.expect("a negative offset", h.commit("", 0, -1), kerr.InvalidRequest)
 
 		r := &Commit{Group: "g", MemberID: ids[0], Generation: 1, RetentionMillis: -1, Topics: []CommitTopic{
 			{Topic: ordersID, Partitions: []CommitPartition{

@@ -1,0 +1,82 @@
+package group
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tidemarkmq/tidemark/metadata"
+)
+
+// BenchmarkCommit commits one partition per request from many groups at once, against a store that takes no time and one that
+// takes a millisecond, as etcd does. Commits per second is what counts: a call's cost is shared by all that wait.
+func BenchmarkCommit(b *testing.B) {
+	for _, takes := range []time.Duration{0, time.Millisecond} {
+		for _, clients := range []int{1, 100, 1000} {
+			b.Run(fmt.Sprintf("store=%v/clients=%d", takes, clients), func(b *testing.B) { benchmarkCommit(b, takes, clients) })
+		}
+	}
+}
+
+func benchmarkCommit(b *testing.B, takes time.Duration, clients int) {
+	store := newMemStore()
+	store.hook = func(string, string) fate { time.Sleep(takes); return fine }
+	if takes == 0 {
+		store.hook = nil
+	}
+	c, err := New(Options{States: store, Offsets: store, TopicName: allTopics().name})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := c.Load(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	b.ReportAllocs()
+	b.SetParallelism(max(1, clients/2))
+	var n atomic.Int64
+	b.RunParallel(func(pb *testing.PB) {
+		group := fmt.Sprintf("group-%d", n.Add(1))
+		for at := metadata.Offset(0); pb.Next(); at++ {
+			r := &Commit{Group: group, Generation: -1, RetentionMillis: -1, Topics: []CommitTopic{
+				{Topic: ordersID, Partitions: []CommitPartition{{Partition: 0, Offset: at, LeaderEpoch: 1}}},
+			}}
+			if c.Commit(b.Context(), r); r.Topics[0].Partitions[0].Err != nil {
+				b.Error(r.Topics[0].Partitions[0].Err)
+				return
+			}
+		}
+	})
+	b.StopTimer()
+	cancel()
+	if err := <-done; err != nil {
+		b.Error(err)
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "commits/s")
+	b.ReportMetric(float64(b.N)/float64(max(1, store.calls["CommitOffsets"])), "commits/call")
+}
+
+// BenchmarkHeartbeat is the request that idle groups send most.
+func BenchmarkHeartbeat(b *testing.B) {
+	store := newMemStore()
+	c, err := New(Options{States: store, Offsets: store, TopicName: allTopics().name, InitialRebalanceDelay: new(time.Duration)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := c.Load(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	first := joining("", nil)
+	first.RequireKnownMemberID = false
+	r := c.Join(b.Context(), "g", first)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := c.Heartbeat("g", r.MemberID, nil, r.Generation); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
