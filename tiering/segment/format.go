@@ -54,6 +54,7 @@ type Footer struct {
 	IndexAt    int64
 	IndexBytes int64
 	IndexCRC   uint32
+	Created    int64 // as in the header
 }
 
 // SizeBytes is the size of the whole object.
@@ -172,6 +173,7 @@ func AppendFooter(dst []byte, f Footer) []byte {
 	le.PutUint64(b[8:], uint64(f.IndexAt))
 	le.PutUint64(b[16:], uint64(f.IndexBytes))
 	le.PutUint32(b[24:], f.IndexCRC)
+	le.PutUint64(b[32:], uint64(f.Created))
 	le.PutUint32(b[52:], codec.CRC(b[:52]))
 	copy(b[56:], footerMagic[:])
 	return dst
@@ -193,7 +195,7 @@ func DecodeFooter(b []byte) (Footer, error) {
 	if got, want := codec.CRC(b[:52]), le.Uint32(b[52:]); got != want {
 		return Footer{}, fmt.Errorf("%w: footer CRC %08x, want %08x", ErrCorrupt, got, want)
 	}
-	f := Footer{IndexAt: int64(le.Uint64(b[8:])), IndexBytes: int64(le.Uint64(b[16:])), IndexCRC: le.Uint32(b[24:])}
+	f := Footer{IndexAt: int64(le.Uint64(b[8:])), IndexBytes: int64(le.Uint64(b[16:])), IndexCRC: le.Uint32(b[24:]), Created: int64(le.Uint64(b[32:]))}
 	if f.IndexAt < HeaderBytes || f.IndexAt > 1<<62 || f.IndexBytes < 0 || f.IndexBytes > MaxIndexBytes {
 		return Footer{}, fmt.Errorf("%w: index of %d bytes at %d", ErrCorrupt, f.IndexBytes, f.IndexAt)
 	}

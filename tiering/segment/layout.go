@@ -56,7 +56,7 @@ func Plan(h Header, parts []Part) (*Layout, error) {
 	if len(l.tail) > MaxIndexBytes {
 		return nil, fmt.Errorf("plan object: index of %d bytes", len(l.tail))
 	}
-	l.Footer = Footer{IndexAt: at, IndexBytes: int64(len(l.tail)), IndexCRC: codec.CRC(l.tail)}
+	l.Footer = Footer{IndexAt: at, IndexBytes: int64(len(l.tail)), IndexCRC: codec.CRC(l.tail), Created: h.Created}
 	l.tail = AppendFooter(l.tail, l.Footer)
 	return l, nil
 }
