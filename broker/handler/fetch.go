@@ -55,7 +55,7 @@ func (b *Broker) Fetch(ctx context.Context, c *server.Conn, h wire.Header, req *
 	}
 	f.asks = plan.asks
 	f.resolve(b, h.Version)
-	out := fetchAnswers.Get().(*fetchAnswer)
+	out := newFetchAnswer()
 	f.poll(ctx, h.Version, req, out)
 	id, code := b.log.sessions.finish(h.Version, &plan, f.parts)
 	out.fill(b, h.Version, f.parts)
@@ -243,11 +243,15 @@ type fetchAnswer struct {
 	batches partition.Batches
 }
 
-var fetchAnswers = sync.Pool{New: func() any {
-	a := new(fetchAnswer)
-	a.resp.Release = a.release
+var fetchAnswers = sync.Pool{New: func() any { return new(fetchAnswer) }}
+
+func newFetchAnswer() *fetchAnswer {
+	a := fetchAnswers.Get().(*fetchAnswer)
+	if a.resp.Release == nil { // bound once: a method value is an allocation
+		a.resp.Release = a.release
+	}
 	return a
-}}
+}
 
 // maxKeptParts bounds what a pooled response or a connection holds on to.
 const maxKeptParts = 4096
