@@ -22,6 +22,7 @@ type opener struct {
 	mu     sync.Mutex
 	opened []metadata.PartitionID
 	fail   error
+	before func() // called before a partition is opened, after its config was computed
 }
 
 func (o *opener) OpenPartition(_ context.Context, topic *metadata.Topic, p *metadata.Partition) error {
@@ -33,6 +34,9 @@ func (o *opener) OpenPartition(_ context.Context, topic *metadata.Topic, p *meta
 	c, err := partition.ConfigOf(o.b.TopicConfig(topic))
 	if err != nil {
 		return err
+	}
+	if o.before != nil {
+		o.before()
 	}
 	o.opened = append(o.opened, p.ID)
 	_, err = o.b.Partitions.Open(partition.OpenState{ID: p.ID, Topic: topic.Name, LeaderEpoch: p.LeaderEpoch, Config: c})
