@@ -7,6 +7,11 @@ import (
 	"testing"
 )
 
+const (
+	weekMillis = 7 * 24 * 3600 * 1000
+	dayMillis  = 24 * 3600 * 1000
+)
+
 func newRegistry(t *testing.T, static map[string]string) *Registry {
 	t.Helper()
 	r, err := New(Options{Static: static})

@@ -15,8 +15,6 @@ const (
 
 const (
 	defaultMaxMessageBytes = 1024*1024 + 12
-	weekMillis             = 7 * 24 * 3600 * 1000
-	dayMillis              = 24 * 3600 * 1000
 	maxInt64               = "9223372036854775807"
 	noEffect               = " Kept for Kafka's tools; it has no effect here."
 )
