@@ -76,11 +76,13 @@ func (c *committer) next() (g *group, finished bool) {
 		seg := c.l.takePrepared()
 		if seg == nil {
 			c.held = g
+			c.l.hungry.Store(true)
 			if c.l.giveUpIfFull() {
 				return c.next()
 			}
 			return nil, false
 		}
+		c.l.hungry.Store(false)
 		c.seg = seg
 		c.open = append(c.open, seg)
 	}

@@ -1,16 +1,21 @@
 package wal
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // depth decides how many groups may be in flight. PURE.
 //
 // A second write in flight hurts where a sync is fast, since it only makes groups smaller, and wins where it is slow. What
 // counts is how long a write takes that is alone on the device, beyond the time that its bytes need: writes in flight
-// slow each other down, and would seem to justify themselves. So now and then one write is sent alone, as a probe.
+// slow each other down, and would seem to justify themselves. So now and then one write is sent alone, as a probe. And of
+// the latest lone writes the lower quartile counts: a device that is fast but for some stalls is a fast one.
 type depth struct {
 	limit      int
 	max        int
-	excess     time.Duration // moving average over lone writes
+	lone       [16]time.Duration // excess of the latest lone writes
+	seen       int               // of them
 	sinceProbe int
 }
 
@@ -31,11 +36,19 @@ func (d *depth) observe(took time.Duration, sizeBytes int, alone bool) {
 		return
 	}
 	d.sinceProbe = 0
-	excess := max(0, took-time.Duration(sizeBytes)*time.Nanosecond) // 1 GB/s
-	d.excess += (excess - d.excess) / 8
+	d.lone[d.seen%len(d.lone)] = max(0, took-time.Duration(sizeBytes)*time.Nanosecond) // 1 GB/s
+	d.seen++
+	const enough = 4
+	if d.seen < enough {
+		return
+	}
+	sorted := d.lone
+	recent := sorted[:min(d.seen, len(sorted))]
+	slices.Sort(recent)
+	excess := recent[len(recent)/4]
 	switch {
-	case d.excess >= slowSync, d.limit > 1 && d.excess >= slowSync/2:
-		d.limit = min(d.max, 1+int(2*d.excess/slowSync))
+	case excess >= slowSync, d.limit > 1 && excess >= slowSync/2:
+		d.limit = min(d.max, 1+int(2*excess/slowSync))
 	default:
 		d.limit = 1
 	}

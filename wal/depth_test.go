@@ -47,4 +47,11 @@ func TestDepthFollowsTheLatencyOfLoneWrites(t *testing.T) {
 	if d.limit != 1 {
 		t.Errorf("fast again, but %d in flight", d.limit)
 	}
+	for range 50 {
+		feed(&d, 2, 100*time.Microsecond, 4096, true)
+		feed(&d, 3, 20*time.Millisecond, 4096, true)
+		if d.limit != 1 {
+			t.Fatalf("a fast device with stalls: %d in flight", d.limit)
+		}
+	}
 }

@@ -25,6 +25,7 @@ type Log struct {
 	groups, entries, bytes atomic.Uint64
 	depthLimit             atomic.Int32
 	idle                   atomic.Bool // the committer found nothing to do; the next Done wakes it
+	hungry                 atomic.Bool // the committer waits for the next segment
 	started                atomic.Bool
 
 	wake        chan struct{} // to the committer
@@ -148,7 +149,7 @@ func (l *Log) tryFirstSegment(mode SyncMode) (*segment, error) {
 	} else {
 		h.SizeBytes = l.o.firstSegmentBytes
 	}
-	return l.segs.prepare(context.Background(), h, mode)
+	return l.segs.prepare(context.Background(), h, mode, nil)
 }
 
 func hasSuffix(names []string, suffix string) bool {
@@ -228,7 +229,7 @@ func (l *Log) prepareLoop(ctx context.Context, h segmentHeader) {
 func (l *Log) prepareNext(ctx context.Context, h segmentHeader) (*segment, error) {
 	const pause, maxPause = 100 * time.Millisecond, 2 * time.Second
 	for wait := pause; ; wait = min(2*wait, maxPause) {
-		seg, err := l.segs.prepare(ctx, h, l.mode)
+		seg, err := l.segs.prepare(ctx, h, l.mode, l.pace)
 		if !errors.Is(err, ErrFull) {
 			if err == nil && wait > pause {
 				l.o.Logger.Info("wal: there is room again", "dir", l.o.Dir)
@@ -250,6 +251,13 @@ func (l *Log) prepareNext(ctx context.Context, h segmentHeader) (*segment, error
 			return nil, ctx.Err()
 		case <-retry.C:
 		}
+	}
+}
+
+// pace leaves every other moment to the committer, unless it waits for the segment.
+func (l *Log) pace(took time.Duration) {
+	if !l.hungry.Load() {
+		time.Sleep(took)
 	}
 }
 
