@@ -131,6 +131,9 @@ func (p *Partition) ProducerCount() int {
 	return p.log.producers.Len()
 }
 
+// Watched tells whether a long poll or a parked duplicate waits for a commit.
+func (p *Partition) Watched() bool { return p.watched.Load() > 0 }
+
 // CheckEpoch compares the leader epoch that a client knows; -1 is not checked (KIP-320).
 func (p *Partition) CheckEpoch(epoch int32) error {
 	switch {
