@@ -27,6 +27,9 @@ func (s *Store) Run(ctx context.Context) error {
 	failures := 0
 	for ctx.Err() == nil {
 		err := s.kv.Watch(ctx, start, end, s.watchedRevision()+1, func(b kv.Batch) error {
+			if failures > 0 {
+				s.logger.Info("metadata watch is back")
+			}
 			failures = 0
 			s.applyBatch(b)
 			return nil
@@ -39,8 +42,9 @@ func (s *Store) Run(ctx context.Context) error {
 		if err == nil || ctx.Err() != nil {
 			continue
 		}
-		failures++
-		s.logger.Warn("metadata watch ended; the image may be behind", "error", err)
+		if failures++; failures == 1 {
+			s.logger.Warn("metadata watch ended; the image may be behind until it is back", "error", err)
+		}
 		pause(ctx, failures)
 	}
 	return nil

@@ -48,6 +48,7 @@ type bucketChange struct {
 	key     string
 	changes map[uint8]*CommittedOffset // nil deletes
 	items   []int                      // of the caller's slice
+	before  *cachedBucket              // what the change is applied to; nil: whatever the cache has
 	entries []bucketOffset             // as last put into a transaction
 }
 
@@ -268,7 +269,7 @@ func (s *Store) changeChunk(ctx context.Context, changes []*bucketChange, fail f
 				}
 				rev = pairs[0].ModRevision
 			}
-			s.rememberBucket(c.key, entries, rev)
+			c.before = &cachedBucket{entries: entries, revision: rev}
 		}
 		changes = slices.DeleteFunc(append(now, later...), func(c *bucketChange) bool { return slices.Contains(bad, c) })
 	}
@@ -287,10 +288,13 @@ func (s *Store) forgetBuckets(changes []*bucketChange) {
 func (s *Store) offsetsTxn(changes []*bucketChange, fail func(*bucketChange, error)) (t kv.Txn, now, later []*bucketChange) {
 	size := 0
 	for i, c := range changes {
-		s.mu.Lock()
-		known := s.offsets.buckets[c.key]
-		s.mu.Unlock()
-		c.entries = mergeBucket(known.entries, c.changes)
+		if c.before == nil {
+			s.mu.Lock()
+			known := s.offsets.buckets[c.key]
+			s.mu.Unlock()
+			c.before = &known
+		}
+		c.entries = mergeBucket(c.before.entries, c.changes)
 		op := kv.Delete(c.key)
 		if len(c.entries) > 0 {
 			op = kv.Put(c.key, appendBucket(nil, c.entries))
@@ -303,7 +307,7 @@ func (s *Store) offsetsTxn(changes []*bucketChange, fail func(*bucketChange, err
 		if size += n; size > maxOffsetTxnBytes && len(now) > 0 {
 			return t, now, append(later, changes[i:]...)
 		}
-		t.If = append(t.If, kv.Unchanged(c.key, known.revision))
+		t.If = append(t.If, kv.Unchanged(c.key, c.before.revision))
 		t.Then = append(t.Then, op)
 		t.Else = append(t.Else, kv.Get(c.key))
 		now = append(now, c)
