@@ -29,10 +29,14 @@ type Conn struct {
 	listenerName string
 	software     atomic.Pointer[Software]
 
-	ctx     context.Context // ends with the connection
-	waitCtx context.Context // ends also when the server begins to shut down: for handlers that may block
-	end     context.CancelCauseFunc
-	endWait context.CancelCauseFunc
+	// Each is the parent of the next. A client that leaves ends only its long polls: what it sent before, perhaps with acks=0, is still
+	// read and produced, as Kafka does.
+	ctx      context.Context // ends with the connection
+	readCtx  context.Context // ends also when the server begins to shut down
+	waitCtx  context.Context // ends also when the client is seen to leave: for handlers that may block
+	end      context.CancelCauseFunc
+	endReads context.CancelCauseFunc
+	endWaits context.CancelCauseFunc
 
 	// Of the reader goroutine.
 	br       *bufio.Reader
@@ -124,7 +128,8 @@ func newConn(s *Server, nc net.Conn, listenerName string) *Conn {
 		wake: make(chan struct{}, 1), room: make(chan struct{}, 1), dead: make(chan struct{}),
 	}
 	c.ctx, c.end = context.WithCancelCause(s.base)
-	c.waitCtx, c.endWait = context.WithCancelCause(c.ctx)
+	c.readCtx, c.endReads = context.WithCancelCause(c.ctx)
+	c.waitCtx, c.endWaits = context.WithCancelCause(c.readCtx)
 	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
 		c.ip = a.AddrPort().Addr().Unmap()
 	}
@@ -171,8 +176,8 @@ func (c *Conn) readLoop() (err error) {
 		if err := c.next(); err != nil {
 			return err
 		}
-		if c.waitCtx.Err() != nil {
-			return context.Cause(c.waitCtx)
+		if c.readCtx.Err() != nil {
+			return context.Cause(c.readCtx)
 		}
 	}
 }
@@ -230,8 +235,8 @@ func (c *Conn) acceptable(h wire.Header, size int) error {
 
 // readError gives a failed read its meaning.
 func (c *Conn) readError(err error) error {
-	if c.waitCtx.Err() != nil {
-		return context.Cause(c.waitCtx)
+	if c.readCtx.Err() != nil {
+		return context.Cause(c.readCtx)
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) {
 		return errPeerLeft
@@ -265,7 +270,7 @@ func (c *Conn) take(b *budget, n int) (int64, error) {
 			c.deadline.Store(deadline + int64(c.srv.now()-began))
 		}
 	}()
-	if err := b.wait(c.waitCtx, taken); err != nil {
+	if err := b.wait(c.readCtx, taken); err != nil {
 		return 0, err
 	}
 	return taken, nil
@@ -292,8 +297,8 @@ func (c *Conn) waitRoom() error {
 		}
 		select {
 		case <-c.room:
-		case <-c.waitCtx.Done():
-			return context.Cause(c.waitCtx)
+		case <-c.readCtx.Done():
+			return context.Cause(c.readCtx)
 		}
 	}
 }
@@ -303,7 +308,7 @@ func (c *Conn) drain() {
 	c.mu.Lock()
 	c.draining = true
 	c.mu.Unlock()
-	c.endWait(ErrShutdown)
+	c.endReads(ErrShutdown)
 	_ = c.nc.SetReadDeadline(time.Unix(1, 0))
 }
 

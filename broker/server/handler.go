@@ -14,7 +14,8 @@ import (
 // the connection's further requests (as Kafka mutes a channel), but not the answers of earlier ones. A panic closes the connection.
 type Handler interface {
 	// Produce must not block beyond admission to the log. Records must be consumed before it returns. call.Done is to be called exactly
-	// once, by any goroutine, when all parts are answered; it may happen before Produce returns. ctx ends with the connection.
+	// once, by any goroutine, when all parts are answered; it may happen before Produce returns. ctx ends with the connection, not when
+	// the client has left after sending: with acks=0 it is not interested in an answer.
 	Produce(ctx context.Context, c *Conn, h wire.Header, call *ProduceCall)
 	// Fetch may block (long poll) until ctx is done: the client went away or the server is shutting down; then it answers with what it
 	// has. The request belongs to the handler except for UnknownTags. An error closes the connection.

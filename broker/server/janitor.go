@@ -37,7 +37,7 @@ func (c *Conn) inspect(now time.Duration) {
 		c.overdue(now)
 	}
 	if since := c.busySince.Load(); since != 0 && int64(now)-since > int64(peerCheckAfter) && peerLeft(c.nc) {
-		c.end(errPeerLeft)
+		c.endWaits(errPeerLeft)
 	}
 	if since := c.writeSince.Load(); since > 0 && int64(now)-since > int64(slowWriteAfter) && c.writeSince.CompareAndSwap(since, interrupted) {
 		_ = c.nc.SetWriteDeadline(time.Unix(1, 0)) // the writer goes on in pieces

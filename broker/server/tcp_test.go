@@ -63,6 +63,41 @@ func TestPeerLeavesDuringLongPoll(t *testing.T) {
 	}
 }
 
+// What a client sent before it left is produced, also when the log makes it wait.
+func TestProduceOfAClientThatLeft(t *testing.T) {
+	t.Parallel()
+	gate := make(chan struct{})
+	got := make(chan error, 3)
+	h := &funcHandler{produce: func(ctx context.Context, c *Conn, _ wire.Header, call *ProduceCall) {
+		<-gate // full log
+		got <- ctx.Err()
+		call.Done()
+	}}
+	g := newRig(t, tcpListener(t), Options{Handler: h, WriteTimeout: 100 * time.Millisecond})
+	defer g.close()
+	c := g.dial()
+	for i := range int32(3) {
+		c.send(produceRequest(9, 0, 1, 10), i)
+	}
+	_ = c.nc.Close()
+	var conns []*Conn
+	for left := false; !left; { // until the janitor has seen it
+		for _, conn := range g.s.snapshot(conns[:0]) {
+			select {
+			case <-conn.waitCtx.Done():
+				left = true
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}
+	close(gate)
+	for range 3 {
+		if err := <-got; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestConnectionsPerIP(t *testing.T) {
 	g := newRig(t, tcpListener(t), Options{Handler: &funcHandler{}, MaxConnectionsPerIP: 2})
 	defer g.close()
@@ -224,6 +259,18 @@ func TestProduceDoesNotAllocate(t *testing.T) {
 		if n := testing.AllocsPerRun(300, ping); n >= 1 {
 			t.Errorf("%s: %v allocations per request", name, n)
 		}
+	}
+}
+
+func BenchmarkProduceMetered(b *testing.B) {
+	meter := sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader())).Meter("test")
+	s, err := New(Options{Handler: &funcHandler{}, Meter: meter})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		s.metrics.answered(wire.KeyProduce, time.Millisecond)
 	}
 }
 

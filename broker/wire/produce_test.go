@@ -220,7 +220,7 @@ func TestProduceDecodeReadsTheWholeFrame(t *testing.T) {
 func TestProduceResponseIsKmsgs(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 7))
 	for version := int16(3); version <= 13; version++ {
-		for range 50 {
+		for range 20 {
 			var p Produce
 			req := randomProduce(r, version)
 			if _, err := DecodeProduce(produceFrame(req), &p); err != nil {

@@ -67,7 +67,7 @@ func (c *conn) fetch(req *kmsg.FetchRequest, correlation uint32) {
 		for j := range t.Partitions {
 			p := &t.Partitions[j]
 			n := 0
-			if p.FetchOffset < c.b.opts.EndOffset && (len(cuts) == 0 || left >= size) {
+			if p.FetchOffset >= 0 && p.FetchOffset < c.b.opts.EndOffset && (len(cuts) == 0 || left >= size) {
 				n = size
 				left -= n
 			}

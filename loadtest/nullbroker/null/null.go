@@ -16,7 +16,7 @@ type Options struct {
 	Partitions  int   // of every topic; 12
 	RecordBytes int   // of a fetched record's value; 1024
 	BatchBytes  int   // of a fetched batch, at most; 1 MiB
-	EndOffset   int64 // of every partition for fetches; 1<<40
+	EndOffset   int64 // of every partition for fetches, rounded up to whole batches; 1<<40
 }
 
 // Broker makes up what clients ask for. Safe for concurrent use.
@@ -55,11 +55,12 @@ func New(o Options) (*Broker, error) {
 	if o.EndOffset == 0 {
 		o.EndOffset = 1 << 40
 	}
-	if o.Partitions < 0 || o.Partitions > 1<<17 || o.RecordBytes < 0 || o.BatchBytes < 0 || o.BatchBytes > 1<<27 || o.EndOffset < 0 {
+	if o.Partitions < 0 || o.Partitions > 1<<17 || o.RecordBytes < 0 || o.BatchBytes < 0 || o.BatchBytes > 1<<27 || o.EndOffset < 0 || o.EndOffset > 1<<60 {
 		return nil, errors.New("options out of range")
 	}
 	b := &Broker{opts: o, byName: map[string]*topic{}, byID: map[[16]byte]*topic{}, conns: map[net.Conn]struct{}{}}
 	b.batch, b.batchCount = makeBatch(o.BatchBytes, o.RecordBytes)
+	b.opts.EndOffset = (o.EndOffset + b.batchCount - 1) / b.batchCount * b.batchCount
 	return b, nil
 }
 
