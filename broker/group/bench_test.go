@@ -7,7 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidemarkmq/tidemark/broker/group/classic"
 	"github.com/tidemarkmq/tidemark/metadata"
+	"github.com/tidemarkmq/tidemark/metadata/etcdembed"
 )
 
 // BenchmarkCommit commits one partition per request from many groups at once, against a store that takes no time and one that
@@ -26,7 +28,30 @@ func benchmarkCommit(b *testing.B, takes time.Duration, clients int) {
 	if takes == 0 {
 		store.hook = nil
 	}
-	c, err := New(Options{States: store, Offsets: store, TopicName: allTopics().name})
+	runCommits(b, store, store, clients)
+	b.ReportMetric(float64(b.N)/float64(max(1, store.calls["CommitOffsets"])), "commits/call")
+}
+
+// BenchmarkCommitEtcd is the same over the metadata store on an embedded etcd, fsync and all.
+func BenchmarkCommitEtcd(b *testing.B) {
+	for _, clients := range []int{1, 100, 1000} {
+		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
+			etcd, err := etcdembed.Start(b.Context(), etcdembed.Options{Dir: b.TempDir()})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer etcd.Close()
+			store, err := metadata.Open(b.Context(), etcd.KV(), metadata.Options{Prefix: "/bench"})
+			if err != nil {
+				b.Fatal(err)
+			}
+			runCommits(b, store, store, clients)
+		})
+	}
+}
+
+func runCommits(b *testing.B, states States, offsets Offsets, clients int) {
+	c, err := New(Options{States: states, Offsets: offsets, TopicName: allTopics().name})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -57,26 +82,37 @@ func benchmarkCommit(b *testing.B, takes time.Duration, clients int) {
 		b.Error(err)
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "commits/s")
-	b.ReportMetric(float64(b.N)/float64(max(1, store.calls["CommitOffsets"])), "commits/call")
+}
+
+// oneMember is a coordinator with a group g of one member.
+func oneMember(t testing.TB) (*Coordinator, classic.JoinReply) {
+	store := newMemStore()
+	c, err := New(Options{States: store, Offsets: store, TopicName: allTopics().name, InitialRebalanceDelay: new(time.Duration)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	first := joining("", nil)
+	first.RequireKnownMemberID = false
+	return c, c.Join(t.Context(), "g", first)
 }
 
 // BenchmarkHeartbeat is the request that idle groups send most.
 func BenchmarkHeartbeat(b *testing.B) {
-	store := newMemStore()
-	c, err := New(Options{States: store, Offsets: store, TopicName: allTopics().name, InitialRebalanceDelay: new(time.Duration)})
-	if err != nil {
-		b.Fatal(err)
-	}
-	if err := c.Load(b.Context()); err != nil {
-		b.Fatal(err)
-	}
-	first := joining("", nil)
-	first.RequireKnownMemberID = false
-	r := c.Join(b.Context(), "g", first)
+	c, r := oneMember(b)
 	b.ReportAllocs()
 	for b.Loop() {
 		if err := c.Heartbeat("g", r.MemberID, nil, r.Generation); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+func TestHeartbeatAllocatesNothing(t *testing.T) {
+	c, r := oneMember(t)
+	if n := testing.AllocsPerRun(1000, func() { c.Heartbeat("g", r.MemberID, nil, r.Generation) }); n != 0 {
+		t.Errorf("%v allocations per heartbeat", n)
 	}
 }

@@ -12,14 +12,14 @@ import (
 	"github.com/tidemarkmq/tidemark/metadata"
 )
 
-// The OffsetCommit versions that matter: a retention of its own (v2–4), an unknown group told as such (v9), topic ids (v10).
+// The OffsetCommit versions that matter: no retention of its own any more (it had one from v2 on), an unknown group told as
+// such; and the version of both offset APIs that names topics by id.
 const (
-	commitRetentionEnds  = 5
-	commitGroupNotFound  = 9
-	offsetsByTopicID     = 10
-	brokerRetention      = -1
-	offsetFetchGroups    = 8
-	offsetFetchErrorCode = 2
+	commitRetentionEnds = 5
+	commitGroupNotFound = 9
+	offsetsByTopicID    = 10
+
+	brokerRetention = -1
 )
 
 // offsetCommit answers OffsetCommit (8). It blocks until the offsets are durable.
@@ -66,7 +66,8 @@ func (b *Broker) offsetCommit(ctx context.Context, _ *server.Conn, h wire.Header
 	if len(commit.Topics) == 0 {
 		return resp, nil
 	}
-	b.Groups.Commit(ctx, commit)
+	// The coordinator bounds the wait by itself; a shutdown should not make a commit's outcome unknown that is milliseconds away.
+	b.Groups.Commit(context.WithoutCancel(ctx), commit)
 	for i := range commit.Topics {
 		for j := range commit.Topics[i].Partitions {
 			*answers[0] = groupCode(commit.Topics[i].Partitions[j].Err)

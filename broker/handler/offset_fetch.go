@@ -14,6 +14,12 @@ import (
 	"github.com/tidemarkmq/tidemark/metadata"
 )
 
+// The OffsetFetch versions from which a group's error has a place of its own, and several groups may be asked for.
+const (
+	offsetFetchErrorCode = 2
+	offsetFetchGroups    = 8
+)
+
 // offsetFetch answers OffsetFetch (9): one group up to v7, several from v8 on.
 func (b *Broker) offsetFetch(ctx context.Context, _ *server.Conn, h wire.Header, req *kmsg.OffsetFetchRequest) (kmsg.Response, error) {
 	resp := kmsg.NewPtrOffsetFetchResponse()
