@@ -30,8 +30,8 @@ func brokerNodeKeys() []Key {
 		{Name: "node.id", Type: Int, Default: "-1", Doc: "The broker's id, by the name that newer tools read."},
 		{Name: "broker.rack", Type: String, Null: true, Doc: "The rack or zone of the broker, for rack-aware clients."},
 		{Name: "process.roles", Type: List, Default: "broker", Doc: "The roles of the process."},
-		{Name: "log.dir", Type: String, Default: "/tmp/kafka-logs", Doc: "The folder of the write-ahead log, by Kafka's older name."},
-		{Name: "log.dirs", Type: String, Null: true, Doc: "The folder of the write-ahead log."},
+		{Name: "log.dir", Type: List, Default: "/tmp/kafka-logs", Doc: "The folder of the write-ahead log, by Kafka's older name."},
+		{Name: "log.dirs", Type: List, Null: true, Doc: "The folder of the write-ahead log."},
 		{Name: "leader.replication.throttled.rate", Type: Long, Default: maxInt64, rule: atLeast(0), Scope: ClusterWide,
 			Doc: "Kafka's limit of leaders' replication traffic, in bytes per second." + noEffect},
 		{Name: "follower.replication.throttled.rate", Type: Long, Default: maxInt64, rule: atLeast(0), Scope: ClusterWide,
@@ -45,8 +45,8 @@ func brokerNodeKeys() []Key {
 
 func brokerSocketKeys() []Key {
 	return []Key{
-		{Name: "listeners", Type: String, Default: "PLAINTEXT://:9092", Doc: "The addresses that the broker listens on."},
-		{Name: "advertised.listeners", Type: String, Null: true, Doc: "The addresses that clients are told to use."},
+		{Name: "listeners", Type: List, Default: "PLAINTEXT://:9092", Doc: "The addresses that the broker listens on."},
+		{Name: "advertised.listeners", Type: List, Null: true, Doc: "The addresses that clients are told to use."},
 		{Name: "listener.security.protocol.map", Type: String, Default: "PLAINTEXT:PLAINTEXT", Doc: "The security protocol of each listener."},
 		{Name: "socket.request.max.bytes", Type: Int, Default: "104857600", rule: atLeast(1), Doc: "The largest request that is read, in bytes."},
 		{Name: "socket.send.buffer.bytes", Type: Int, Default: "102400", Doc: "The send buffer of a connection, in bytes; -1 leaves it to the system."},

@@ -21,7 +21,7 @@ func newRegistry(t *testing.T, static map[string]string) *Registry {
 	return r
 }
 
-// kafkaTopicConfigs are the topic configs of Apache Kafka 4.2.
+// kafkaTopicConfigs are the topic configs of Apache Kafka 4.3.
 const kafkaTopicConfigs = `cleanup.policy compression.gzip.level compression.lz4.level compression.type compression.zstd.level
 delete.retention.ms file.delete.delay.ms flush.messages flush.ms follower.replication.throttled.replicas index.interval.bytes
 leader.replication.throttled.replicas local.retention.bytes local.retention.ms max.compaction.lag.ms max.message.bytes
@@ -82,7 +82,8 @@ func TestValidateTopic(t *testing.T) {
 		{"max.message.bytes", "8323073", "Invalid value 8323073 for configuration max.message.bytes: Value must be no more than 8323072, the largest batch that this broker's write-ahead log takes"},
 		{"cleanup.policy", "compact, delete", ""},
 		{"cleanup.policy", "", ""},
-		{"cleanup.policy", "compact,compact", "Configuration 'cleanup.policy' values must not be duplicated."},
+		{"cleanup.policy", "compact,compact", ""},
+		{"cleanup.policy", "compact,,delete", "Configuration 'cleanup.policy' values must not be empty."},
 		{"cleanup.policy", "shred", "Invalid value shred for configuration cleanup.policy: String must be one of: compact, delete"},
 		{"compression.type", "brotli", "Invalid value brotli for configuration compression.type: String must be one of: uncompressed, zstd, lz4, snappy, gzip, producer"},
 		{"compression.gzip.level", "0", "Invalid value 0 for configuration compression.gzip.level: Value must be between 1 and 9 or equal to -1"},
@@ -182,6 +183,13 @@ func TestLayersDecide(t *testing.T) {
 		TimestampAfterMaxMs: 3_600_000, MinInsyncReplicas: 1, SegmentBytes: 1 << 30, SegmentMs: weekMillis, Durability: "local"}
 	if v != want {
 		t.Errorf("defaults:\n got %+v\nwant %+v", v, want)
+	}
+}
+
+func TestDoubledListMembersCountOnce(t *testing.T) {
+	r := newRegistry(t, nil)
+	if e := find(t, r.DescribeTopic(Layers{}, map[string]string{"cleanup.policy": "compact, compact"}), "cleanup.policy"); e.Value.Text != "compact" {
+		t.Errorf("%+v", e)
 	}
 }
 

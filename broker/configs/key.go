@@ -133,15 +133,20 @@ func (k *Key) parseType(text string) (value, error) {
 	}
 }
 
+// splitList reads a comma-separated list. A member that is named again counts once (KIP-1161).
 func splitList(text string) []string {
+	list := []string{}
 	if text == "" {
-		return []string{}
+		return list
 	}
-	parts := strings.Split(text, ",")
-	for i := range parts {
-		parts[i] = strings.TrimSpace(parts[i])
+	seen := make(map[string]bool)
+	for member := range strings.SplitSeq(text, ",") {
+		if member = strings.TrimSpace(member); !seen[member] {
+			seen[member] = true
+			list = append(list, member)
+		}
 	}
-	return parts
+	return list
 }
 
 // format is the canonical text of a parsed value, as Kafka shows it.
@@ -211,19 +216,17 @@ func oneOf(valid ...string) rule {
 	}
 }
 
-// listOf accepts a list, maybe empty, whose members are all valid and named once (KIP-1161).
+// listOf accepts a list, maybe empty, of valid members.
 func listOf(valid ...string) rule {
 	one := oneOf(valid...)
 	return func(name string, v value) error {
-		seen := make(map[string]bool, len(valid))
 		for _, s := range v.([]string) {
+			if s == "" {
+				return refuse("Configuration '%s' values must not be empty.", name)
+			}
 			if err := one(name, s); err != nil {
 				return err
 			}
-			if seen[s] {
-				return refuse("Configuration '%s' values must not be duplicated.", name)
-			}
-			seen[s] = true
 		}
 		return nil
 	}
