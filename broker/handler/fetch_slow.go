@@ -2,7 +2,7 @@ package handler
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"sync"
 	"time"
 
@@ -11,6 +11,7 @@ import (
 	"github.com/tidemarkmq/tidemark/broker/partition"
 	"github.com/tidemarkmq/tidemark/broker/server"
 	"github.com/tidemarkmq/tidemark/metadata"
+	"github.com/tidemarkmq/tidemark/tiering"
 )
 
 const (
@@ -148,15 +149,16 @@ func (f *fetchState) readSlow(ctx context.Context, part *fetchPart, maxBytes int
 	if err == nil {
 		n = into.AddChunk(r.chunk, maxBytes, atLeastOne)
 	}
-	if err == nil && n == 0 && len(r.chunk.Batches) == 0 {
-		err = fmt.Errorf("no batch of %s-%d at %d", part.p.Topic(), part.ask.partition, r.offset)
-	}
-	if n > 0 || err != nil {
+	useless := err != nil || len(r.chunk.Batches) == 0 // nothing is left there: compacted
+	if n > 0 || useless {
 		delete(f.slow, part.p.ID())
 	}
 	f.mu.Unlock()
-	if err != nil {
+	if useless {
 		release(r.chunk)
+	}
+	if errors.Is(err, tiering.ErrBusy) {
+		return 0, nil // the client asks again
 	}
 	return n, err
 }

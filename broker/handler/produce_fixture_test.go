@@ -153,19 +153,21 @@ func (c *coldMap) Read(ctx context.Context, id metadata.PartitionID, offset meta
 		return partition.Chunk{}, c.err
 	}
 	var chunk partition.Chunk
+	var run []byte
 	size := 0
 	for _, b := range c.batches[id] {
 		h, _ := batch.Parse(b)
 		if h.NextOffset() <= int64(offset) {
 			continue
 		}
-		if size += len(b); size > maxBytes && len(chunk.Batches) > 0 {
+		if size += len(b); size > maxBytes && len(run) > 0 {
 			break
 		}
-		chunk.Batches = append(chunk.Batches, b)
+		run = append(run, b...)
 		chunk.Next = metadata.Offset(h.NextOffset())
 	}
-	if len(chunk.Batches) == 0 {
+	chunk.Batches = [][]byte{run} // in one piece, as tiering does
+	if len(run) == 0 {
 		return chunk, fmt.Errorf("cold store has nothing at %d", offset)
 	}
 	c.held++
@@ -292,13 +294,14 @@ func (f *logFixture) fetch(c *server.Conn, req *kmsg.FetchRequest) (*wire.FetchR
 	for _, t := range resp.Topics {
 		for _, p := range t.Partitions {
 			got := fetchedPart{FetchPartition: p, topic: t.Topic}
-			for _, b := range p.Records {
+			for b := bytes.Join(p.Records, nil); len(b) > 0; {
 				h, err := batch.Parse(b)
-				if err != nil || h.SizeBytes != len(b) || batch.Checksum(b) != h.CRC {
+				if err != nil || batch.Checksum(b[:h.SizeBytes]) != h.CRC {
 					f.t.Fatalf("fetched batch: %v", err)
 				}
 				got.offsets = append(got.offsets, h.BaseOffset)
-				got.bytes += len(b)
+				got.bytes += h.SizeBytes
+				b = b[h.SizeBytes:]
 			}
 			got.Records = nil
 			out = append(out, got)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidemarkmq/tidemark/broker/partition"
 	"github.com/tidemarkmq/tidemark/metadata"
+	"github.com/tidemarkmq/tidemark/tiering"
 	"github.com/tidemarkmq/tidemark/tiering/batch"
 	"github.com/tidemarkmq/tidemark/tiering/producers"
 	"github.com/tidemarkmq/tidemark/wal"
@@ -122,6 +123,7 @@ var logErrors = []struct {
 	{partition.ErrClosed, kerr.NotLeaderForPartition},
 	{metadata.ErrFenced, kerr.NotLeaderForPartition},
 	{metadata.ErrNotFound, kerr.UnknownTopicOrPartition},
+	{tiering.ErrUnknownPartition, kerr.UnknownTopicOrPartition},
 	{partition.ErrFailed, kerr.KafkaStorageError},
 	{wal.ErrTooLarge, kerr.MessageTooLarge},
 	{wal.ErrClosed, kerr.NotLeaderForPartition}, // shutting down: the client looks for the new owner

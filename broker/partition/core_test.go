@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"bytes"
 	"reflect"
 	"testing"
 	"unsafe"
@@ -16,7 +17,7 @@ func TestEpochs(t *testing.T) {
 	e = e.assign(3, 100)
 	e = e.assign(4, 200)
 	e = e.assign(6, 200) // epoch 4 never had a record
-	want := epochs{{1, 0}, {3, 100}, {6, 200}}
+	want := epochs{{Epoch: 1, Start: 0}, {Epoch: 3, Start: 100}, {Epoch: 6, Start: 200}}
 	if !reflect.DeepEqual(e, want) {
 		t.Fatal(e)
 	}
@@ -43,14 +44,14 @@ func TestEpochs(t *testing.T) {
 		}
 	}
 	e = e.truncateStart(150)
-	if want := (epochs{{3, 150}, {6, 200}}); !reflect.DeepEqual(e, want) {
+	if want := (epochs{{Epoch: 3, Start: 150}, {Epoch: 6, Start: 200}}); !reflect.DeepEqual(e, want) {
 		t.Fatal(e)
 	}
 	if got := e.end(1, 250); got != (EpochEnd{1, 150}) {
 		t.Errorf("deleted epoch: %+v", got)
 	}
 	e = e.truncateStart(250)
-	if want := (epochs{{6, 250}}); !reflect.DeepEqual(e, want) {
+	if want := (epochs{{Epoch: 6, Start: 250}}); !reflect.DeepEqual(e, want) {
 		t.Fatal(e)
 	}
 	if got := (epochs{}).end(0, 10); got != noEpochEnd {
@@ -135,5 +136,35 @@ func TestIdlePartitionIsSmall(t *testing.T) {
 	t.Logf("%d bytes", n)
 	if n > 1536 {
 		t.Errorf("an idle partition takes %d bytes", n)
+	}
+}
+
+// TestAddChunkCutsBetweenBatches: the object store gives runs of several batches in one piece.
+func TestAddChunkCutsBetweenBatches(t *testing.T) {
+	one := mk(t, 1, 100, 0, nil)
+	n := len(one)
+	run := bytes.Repeat(one, 3)
+	released := 0
+	chunk := Chunk{Batches: [][]byte{run, run}, Release: func() { released++ }}
+	for _, tt := range []struct {
+		maxBytes   int
+		atLeastOne bool
+		want       int
+	}{
+		{0, false, 0}, {0, true, 1}, {n - 1, false, 0}, {n - 1, true, 1}, {n, false, 1}, {3*n - 1, false, 2}, {3 * n, false, 3}, {5*n + 1, true, 5}, {6 * n, false, 6}, {100 * n, false, 6},
+	} {
+		var b Batches
+		released = 0
+		if got := b.AddChunk(chunk, tt.maxBytes, tt.atLeastOne); got != tt.want*n {
+			t.Errorf("%+v: %d bytes", tt, got)
+		}
+		total := 0
+		for _, r := range b.Records {
+			total += len(r)
+		}
+		b.Release()
+		if total != tt.want*n || (released == 1) != (tt.want > 0) {
+			t.Errorf("%+v: %d bytes, released %d times", tt, total, released)
+		}
 	}
 }

@@ -4,13 +4,11 @@ import (
 	"slices"
 
 	"github.com/tidemarkmq/tidemark/metadata"
+	"github.com/tidemarkmq/tidemark/tiering"
 )
 
 // Epoch is where a leader epoch's records begin.
-type Epoch struct {
-	Epoch metadata.LeaderEpoch
-	Start metadata.Offset
-}
+type Epoch = tiering.EpochStart
 
 // EpochEnd is a leader epoch and the offset one past its last record. Epoch and End are -1 when they are not known.
 type EpochEnd struct {

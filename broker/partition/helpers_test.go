@@ -198,11 +198,12 @@ func (r *rig) readAll(p *Partition, offset metadata.Offset) (slow int) {
 		if n == 0 {
 			r.t.Fatalf("nothing at %d below high watermark %d", offset, p.HighWatermark())
 		}
-		for _, b := range got.Records {
+		for b := bytes.Join(got.Records, nil); len(b) > 0; {
 			h, err := batch.Parse(b)
-			if err != nil || batch.Checksum(b) != h.CRC {
+			if err != nil || batch.Checksum(b[:h.SizeBytes]) != h.CRC {
 				r.t.Fatalf("batch at %d: %v", offset, err)
 			}
+			b = b[h.SizeBytes:]
 			if h.BaseOffset > int64(offset) || h.NextOffset() <= int64(offset) {
 				r.t.Fatalf("asked %d, got [%d, %d)", offset, h.BaseOffset, h.NextOffset())
 			}
@@ -234,19 +235,21 @@ func (c *fakeCold) Read(_ context.Context, id metadata.PartitionID, offset metad
 	defer c.mu.Unlock()
 	c.reads++
 	var chunk Chunk
+	var run []byte
 	size := 0
 	for _, b := range c.batches[id] {
 		h, _ := batch.Parse(b)
 		if h.NextOffset() <= int64(offset) {
 			continue
 		}
-		if size += len(b); size > maxBytes && len(chunk.Batches) > 0 {
+		if size += len(b); size > maxBytes && len(run) > 0 {
 			break
 		}
-		chunk.Batches = append(chunk.Batches, b)
+		run = append(run, b...)
 		chunk.Next = metadata.Offset(h.NextOffset())
 	}
-	if len(chunk.Batches) == 0 {
+	chunk.Batches = [][]byte{run} // in one piece, as tiering does
+	if len(run) == 0 {
 		return chunk, fmt.Errorf("cold store has nothing at %d", offset)
 	}
 	return chunk, nil

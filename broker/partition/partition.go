@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/tidemarkmq/tidemark/metadata"
+	"github.com/tidemarkmq/tidemark/tiering"
 	"github.com/tidemarkmq/tidemark/tiering/producers"
 	"github.com/tidemarkmq/tidemark/wal"
 )
@@ -46,6 +47,12 @@ type OpenState struct {
 	MaxTimestampMs int64 // upper bound over the log, -1 when it is empty
 	SizeBytes      int64
 	Config         *Config
+}
+
+// From fills in what the object store and etcd know of the log.
+func (s *OpenState) From(l tiering.LogState) {
+	s.LogStart, s.End, s.Producers, s.Epochs = l.Start, l.End, l.Producers, l.Epochs
+	s.MaxTimestampMs, s.SizeBytes = l.MaxTimestampMs, l.SizeBytes
 }
 
 // Partition is one open partition. All methods are safe for concurrent use.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/tidemarkmq/tidemark/metadata"
+	"github.com/tidemarkmq/tidemark/tiering/batch"
 	"github.com/tidemarkmq/tidemark/tiering/entry"
 	"github.com/tidemarkmq/tidemark/wal"
 )
@@ -15,8 +16,8 @@ type TailFile interface {
 	ReadEntry(ctx context.Context, pos wal.Position, p []byte) error
 }
 
-// Chunk is a piece of a log from the object store: whole batches in offset order, the first of which holds the asked offset
-// or is the next after it. The bytes are valid until Release.
+// Chunk is a piece of a log from the object store or a WAL file: whole batches in offset order, one or more in each element.
+// The first holds the asked offset or is the next after it. The bytes are valid until Release.
 type Chunk struct {
 	Batches [][]byte
 	Next    metadata.Offset // one past the last record of Batches
@@ -32,7 +33,8 @@ type Found struct {
 
 // Cold reads the part of a log that is in the object store.
 type Cold interface {
-	// Read returns at least one batch, and more up to maxBytes. An offset outside of what the store has is an error.
+	// Read returns at least one batch, and more up to maxBytes; none when nothing is left up to Chunk.Next (compaction). An
+	// offset outside of what the store has is an error.
 	Read(ctx context.Context, p metadata.PartitionID, offset metadata.Offset, maxBytes int) (Chunk, error)
 	// FindTimestamp returns the first record at or after from with a timestamp of at least tsMs.
 	FindTimestamp(ctx context.Context, p metadata.PartitionID, from metadata.Offset, tsMs int64) (Found, bool, error)
@@ -144,14 +146,15 @@ const readAttempts = 5
 // store. The offset must lie in [LogStart, HighWatermark).
 func (p *Partition) ReadSlow(ctx context.Context, offset metadata.Offset, maxBytes int) (Chunk, error) {
 	var last error
-	for range readAttempts {
+	for try := 0; try < readAttempts; {
 		refs, next := p.tailRefs(int64(offset), maxBytes)
 		if len(refs) == 0 {
-			chunk, err := p.set.cold.Read(ctx, p.id, offset, maxBytes)
-			if err == nil {
-				return chunk, nil
+			chunk, err := p.readCold(ctx, offset, maxBytes)
+			if err == nil && len(chunk.Batches) == 0 && chunk.Next > offset && chunk.Next < p.HighWatermark() {
+				offset = chunk.Next
+				continue
 			}
-			return Chunk{}, fmt.Errorf("read %s-%d at %d from the object store: %w", p.topic, p.id.Partition, offset, err)
+			return chunk, err
 		}
 		chunk, err := p.readBack(ctx, refs)
 		if err == nil {
@@ -162,12 +165,24 @@ func (p *Partition) ReadSlow(ctx context.Context, offset metadata.Offset, maxByt
 			return Chunk{}, ctx.Err()
 		}
 		last = err
+		try++
 		// What was uploaded meanwhile may have been trimmed from the WAL: it is in the store now.
 		p.mu.Lock()
 		p.log.prune(p.uploaded.Load(), len(refs), gone)
 		p.mu.Unlock()
 	}
 	return Chunk{}, fmt.Errorf("read %s-%d at %d from the log: %w", p.topic, p.id.Partition, offset, last)
+}
+
+func (p *Partition) readCold(ctx context.Context, offset metadata.Offset, maxBytes int) (Chunk, error) {
+	chunk, err := p.set.cold.Read(ctx, p.id, offset, maxBytes)
+	if err == nil {
+		return chunk, nil
+	}
+	if start := p.LogStart(); offset < start { // deleted meanwhile
+		return Chunk{}, fmt.Errorf("%w: %d, log starts at %d", ErrOffsetOutOfRange, offset, start)
+	}
+	return Chunk{}, fmt.Errorf("read %s-%d at %d from the object store: %w", p.topic, p.id.Partition, offset, err)
 }
 
 // tailRefs returns where the durable tail batches from offset on are: at least one if there is any that is not uploaded or
@@ -222,15 +237,34 @@ func (p *Partition) readBack(ctx context.Context, refs []wal.Ref) (Chunk, error)
 // AddChunk appends the batches of c that fit in maxBytes, or the first one when atLeastOne is set, and takes c over when it
 // used any. It reports how many bytes it took; 0 leaves c with the caller.
 func (b *Batches) AddChunk(c Chunk, maxBytes int, atLeastOne bool) (sizeBytes int) {
-	for _, rec := range c.Batches {
-		if sizeBytes+len(rec) > maxBytes && (sizeBytes > 0 || !atLeastOne) {
+	for _, run := range c.Batches {
+		fits := len(run)
+		if sizeBytes+len(run) > maxBytes {
+			fits = wholeBatches(run, maxBytes-sizeBytes, atLeastOne && sizeBytes == 0)
+		}
+		if fits > 0 {
+			b.Records = append(b.Records, run[:fits:fits])
+			sizeBytes += fits
+		}
+		if fits < len(run) {
 			break
 		}
-		b.Records = append(b.Records, rec)
-		sizeBytes += len(rec)
 	}
 	if sizeBytes > 0 && c.Release != nil {
 		b.chunks = append(b.chunks, c.Release)
 	}
 	return sizeBytes
+}
+
+// wholeBatches is the length of the batches at the start of run that fit in maxBytes, or of the first one when atLeastOne is set.
+func wholeBatches(run []byte, maxBytes int, atLeastOne bool) int {
+	n := 0
+	for n < len(run) {
+		h, err := batch.Parse(run[n:])
+		if err != nil || (n+h.SizeBytes > maxBytes && (n > 0 || !atLeastOne)) {
+			break
+		}
+		n += h.SizeBytes
+	}
+	return n
 }

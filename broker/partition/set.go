@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/metric/noop"
 
 	"github.com/tidemarkmq/tidemark/metadata"
+	"github.com/tidemarkmq/tidemark/tiering"
 )
 
 // Meta stores log starts durably. *metadata.Store implements it.
@@ -133,11 +134,7 @@ func (s *Set) All() []*Partition {
 }
 
 // Range is a run of offsets of one partition that reached the object store.
-type Range struct {
-	Partition      metadata.PartitionID
-	Start, End     metadata.Offset
-	MaxTimestampMs int64
-}
+type Range = tiering.Range
 
 // Committed says that ranges are in the object store and in its catalog: their tail entries go once their slabs are recycled.
 func (s *Set) Committed(ranges []Range) {

@@ -89,7 +89,12 @@ func (p *Partition) oneBatch(ctx context.Context, offset metadata.Offset) ([]byt
 		release()
 		return nil, nil, fmt.Errorf("%w: no batch at %d", ErrOffsetOutOfRange, offset)
 	}
-	return chunk.Batches[0], release, nil
+	h, err := batch.Parse(chunk.Batches[0])
+	if err != nil {
+		release()
+		return nil, nil, fmt.Errorf("batch of %s-%d at %d: %w", p.topic, p.id.Partition, offset, err)
+	}
+	return chunk.Batches[0][:h.SizeBytes], release, nil
 }
 
 // MaxTimestamp returns the first visible record with the largest timestamp (KIP-734).
