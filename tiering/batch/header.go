@@ -78,6 +78,24 @@ func (h *Header) IsControl() bool { return h.Attributes&attrControl != 0 }
 // IsLogAppendTime tells whether the timestamps are the broker's.
 func (h *Header) IsLogAppendTime() bool { return h.Attributes&attrLogAppendTime != 0 }
 
+// String is for dumps: what the header says, in one line.
+func (h Header) String() string {
+	s := fmt.Sprintf("offsets %d-%d records %d bytes %d epoch %d %s timestamps %d-%d crc %08x", h.BaseOffset, h.LastOffset(), h.Count, h.SizeBytes,
+		h.LeaderEpoch, h.Codec(), h.BaseTimestampMs, h.MaxTimestampMs, h.CRC)
+	if h.HasProducer() {
+		s += fmt.Sprintf(" producer %d epoch %d sequence %d", h.ProducerID, h.ProducerEpoch, h.BaseSequence)
+	}
+	for _, a := range []struct {
+		set  bool
+		name string
+	}{{h.IsLogAppendTime(), "append-time"}, {h.IsTransactional(), "transactional"}, {h.IsControl(), "control"}} {
+		if a.set {
+			s += " " + a.name
+		}
+	}
+	return s
+}
+
 // Codec is the compression of the record section.
 func (h *Header) Codec() Codec { return Codec(h.Attributes & codecMask) }
 

@@ -17,12 +17,14 @@ const (
 	kindBatch = 1
 )
 
-// Header says whose batch follows. Layout, little endian: version u8 | kind u8 | zero u16 | partition i32 | topic id 16 |
-// leader epoch i32 | zero u32.
+// Header says whose batch follows. FORMAT.md has its layout.
 type Header struct {
 	Partition   metadata.PartitionID
 	LeaderEpoch metadata.LeaderEpoch
 }
+
+// String is for dumps and logs.
+func (h Header) String() string { return fmt.Sprintf("%s epoch %d", h.Partition, h.LeaderEpoch) }
 
 // Put writes h to the first HeaderBytes of dst, which must be that long.
 func Put(dst []byte, h Header) {
