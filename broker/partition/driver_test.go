@@ -162,6 +162,11 @@ func TestFailure(t *testing.T) {
 	}
 	<-w.C()
 	w.Disarm()
+	w.Arm(1)
+	if w.Watch(p, 3) {
+		t.Fatal("a long poll over a failed log would spin")
+	}
+	w.Disarm()
 	if _, err := r.send(p, mk(t, 1, 10, 0, nil)); !errors.Is(err, ErrFailed) {
 		t.Fatalf("append after failure: %v", err)
 	}

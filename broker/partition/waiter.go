@@ -40,8 +40,8 @@ func (w *Waiter) wake() {
 	}
 }
 
-// Watch adds p to what w watches. It reports true when p's high watermark is no longer seen: then there is something to
-// read at once. Watching twice is harmless for correctness but counts bytes twice.
+// Watch adds p to what w watches. It reports true when p's high watermark is no longer seen or p is closed: then there is
+// something to answer at once. Watching twice is harmless for correctness but counts bytes twice.
 func (w *Waiter) Watch(p *Partition, seen int64) bool {
 	if w.used == len(w.regs) {
 		w.regs = append(w.regs, &registration{w: w})
@@ -57,7 +57,8 @@ func (w *Waiter) Watch(p *Partition, seen int64) bool {
 	p.waiters = r
 	p.watched.Add(1)
 	p.waitMu.Unlock()
-	return p.hw.Load() != seen || p.state.Load() != stateOpen
+	// A failed log stays readable and never moves: it is no reason to look again.
+	return p.hw.Load() != seen || p.state.Load() == stateClosed
 }
 
 // maxKeptRegistrations bounds what a waiter holds on to between two long polls.
