@@ -47,7 +47,7 @@ func probe(ctx context.Context, s Store, key string) error {
 		return fmt.Errorf("the store lost an object's metadata: %d bytes and the nonce %q, want %d and %q", info.SizeBytes, info.Nonce, len(content), nonce)
 	}
 	p := make([]byte, len(content))
-	if n, err := s.GetRange(ctx, key, p, 9); err != io.EOF || string(p[:n]) != "probe" {
+	if n, err := s.GetRange(ctx, key, p, 9); !errors.Is(err, io.EOF) || string(p[:n]) != "probe" {
 		return fmt.Errorf("the store ignores ranges: it gave %q (%w)", p[:n], err)
 	}
 	listed := false

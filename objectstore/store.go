@@ -71,9 +71,9 @@ type Store interface {
 	// so an object has at most 5 GiB.
 	Put(ctx context.Context, key string, body Body, opts PutOptions) error
 	// GetRange fills p with the bytes of the object from offset on and returns how many it read: fewer than len(p) only at
-	// the end of the object, then with io.EOF (so an offset at or past the end gives 0, io.EOF). All bytes of one call come
-	// from one version of the object. When it returns another error, p may hold anything and n is 0. The store keeps no
-	// reference to p. An empty p gives 0, nil if the object exists.
+	// the end of the object, then with io.EOF itself, not wrapped (so an offset at or past the end gives 0, io.EOF). All
+	// bytes of one call come from one version of the object. When it returns another error, p may hold anything and n is 0.
+	// The store keeps no reference to p. An empty p gives 0, nil if the object exists.
 	GetRange(ctx context.Context, key string, p []byte, offset int64) (n int, err error)
 	// Head returns size, time and nonce of the object.
 	Head(ctx context.Context, key string) (Info, error)

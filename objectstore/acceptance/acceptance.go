@@ -94,7 +94,7 @@ func (s *suite) wantErr(what string, err, want error) {
 	}
 	for _, other := range []error{objectstore.ErrNotFound, objectstore.ErrPreconditionFailed, objectstore.ErrThrottled,
 		objectstore.ErrOutcomeUnknown, objectstore.ErrRejected} {
-		if other != want && errors.Is(err, other) {
+		if !errors.Is(want, other) && errors.Is(err, other) {
 			s.Fatalf("%s: error %v is %v too", what, err, other)
 		}
 	}

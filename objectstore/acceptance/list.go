@@ -160,7 +160,7 @@ func (s *suite) listCallback() {
 		}
 		return nil
 	})
-	if err != stop || calls != 2 {
+	if err != stop || calls != 2 { //nolint:errorlint // the contract says: as it is
 		s.Fatalf("List = %v after %d calls; want the callback's own error after 2", err, calls)
 	}
 	// The callback may use the store, also on what is being listed.

@@ -33,7 +33,7 @@ func (s *suite) emptyObject() {
 		s.Fatalf("Head = %+v, %v; want 0 bytes and nonce n1", info, err)
 	}
 	for _, offset := range []int64{0, 1, 1000} {
-		if n, err := s.store.GetRange(s.ctx, "e/empty", make([]byte, 10), offset); n != 0 || err != io.EOF {
+		if n, err := s.store.GetRange(s.ctx, "e/empty", make([]byte, 10), offset); n != 0 || err != io.EOF { //nolint:errorlint // the contract says: itself
 			s.Fatalf("GetRange at %d = %d, %v; want 0, io.EOF", offset, n, err)
 		}
 	}
@@ -76,7 +76,7 @@ func (s *suite) getRange() {
 		const guard = 0xA5
 		buf := bytes.Repeat([]byte{guard}, test.length+1)
 		n, err := s.store.GetRange(s.ctx, "r/object", buf[:test.length:test.length], test.offset)
-		if n != test.wantN || (err == io.EOF) != test.wantEOF || (err != nil && err != io.EOF) {
+		if n != test.wantN || (err == io.EOF) != test.wantEOF || (err != nil && err != io.EOF) { //nolint:errorlint // the contract says: itself
 			s.Errorf("GetRange(%d bytes at %d) = %d, %v; want %d, EOF %v", test.length, test.offset, n, err, test.wantN, test.wantEOF)
 			continue
 		}
@@ -292,7 +292,7 @@ func (s *suite) neverTorn() {
 			for {
 				oldest := newest.Load()
 				n, err := s.store.GetRange(s.ctx, "t/object", p, 0)
-				if err != io.EOF {
+				if err != io.EOF { //nolint:errorlint // the contract says: itself
 					s.Errorf("GetRange during overwrites = %d, %v; want io.EOF", n, err)
 					return
 				}

@@ -13,5 +13,5 @@ func linkCount(file fs.FileInfo) (uint64, bool) {
 	if !ok {
 		return 0, false
 	}
-	return uint64(stat.Nlink), true
+	return uint64(stat.Nlink), true //nolint:unconvert // it has another type on other systems
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"strings"
 
@@ -91,7 +90,7 @@ func (w *walk) names(dir string) ([]string, error) {
 	var names []string
 	for _, entry := range entries {
 		name := entry.Name()
-		if name[0] == '.' || !(entry.IsDir() || entry.Type() == fs.FileMode(0)) {
+		if name[0] == '.' || !entry.IsDir() && !entry.Type().IsRegular() {
 			continue // not an object's
 		}
 		if entry.IsDir() {

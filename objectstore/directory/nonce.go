@@ -19,7 +19,7 @@ import (
 // acquire waits for the key's stripe.
 func (s *Store) acquire(ctx context.Context, key string) (release func(), err error) {
 	h := fnv.New32a()
-	io.WriteString(h, key)
+	_, _ = io.WriteString(h, key) // never fails
 	stripe := s.writers[h.Sum32()%writerStripes]
 	select {
 	case stripe <- struct{}{}:
@@ -57,7 +57,7 @@ func (s *Store) linkNonce(tmp, key string, opts objectstore.PutOptions) error {
 		return err
 	}
 	if err := s.root.Rename(again, link); err != nil {
-		s.root.Remove(again)
+		_ = s.root.Remove(again) // or the sweep will
 		return err
 	}
 	return nil
@@ -110,7 +110,7 @@ func (s *Store) nonceOf(key string, file fs.FileInfo) (string, error) {
 func (s *Store) unlinkNonces(key string, chosen func(fs.FileInfo) bool) {
 	_ = s.nonces(key, func(link, _ string, f fs.FileInfo) {
 		if chosen(f) {
-			s.root.Remove(link)
+			_ = s.root.Remove(link)
 		}
 	})
 }
@@ -171,7 +171,7 @@ func (s *Store) sweepNonce(file fs.FileInfo) {
 		}
 		for _, link := range links {
 			if info, err := link.Info(); err == nil && os.SameFile(info, file) {
-				s.root.Remove(nonceDir + "/" + shard.Name() + "/" + link.Name())
+				_ = s.root.Remove(nonceDir + "/" + shard.Name() + "/" + link.Name())
 				return
 			}
 		}

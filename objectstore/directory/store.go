@@ -89,8 +89,7 @@ func New(opts Options) (*Store, error) {
 		s.writers[i] = make(chan struct{}, 1)
 	}
 	if err := s.prepare(opts); err != nil {
-		root.Close()
-		return nil, fmt.Errorf("directory store %s: %w", opts.Dir, err)
+		return nil, errors.Join(fmt.Errorf("directory store %s: %w", opts.Dir, err), root.Close())
 	}
 	return s, nil
 }
@@ -136,7 +135,7 @@ func (s *Store) put(ctx context.Context, key string, body objectstore.Body, opts
 		}
 	}
 	tmp := tmpDir + "/" + rand.Text()
-	defer s.root.Remove(tmp) // a rename has taken it away already
+	defer func() { _ = s.root.Remove(tmp) }() // a rename has taken it away already
 	if err := s.write(ctx, tmp, body); err != nil {
 		return err
 	}
@@ -161,26 +160,44 @@ func (s *Store) write(ctx context.Context, name string, body objectstore.Body) e
 	if err != nil {
 		return err
 	}
-	size := body.Size()
-	buf := make([]byte, min(size, copyBytes))
-	for offset := int64(0); offset < size && err == nil; {
-		if err = ctx.Err(); err != nil {
-			break
-		}
-		p := buf[:min(size-offset, copyBytes)]
-		var n int
-		if n, err = body.ReadAt(p, offset); n == len(p) {
-			_, err = f.Write(p)
-		} else if err == nil || err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
-		offset += int64(n)
-	}
-	if err == nil {
-		err = f.Sync()
+	done, err := s.writeDirect(ctx, f, body)
+	if err == nil && !done {
+		err = writeCached(ctx, f, body)
 	}
 	if closeErr := f.Close(); err == nil {
 		err = closeErr
+	}
+	return err
+}
+
+// writeCached writes body through the page cache and syncs it.
+func writeCached(ctx context.Context, f *os.File, body objectstore.Body) error {
+	size := body.Size()
+	buf := make([]byte, min(size, copyBytes))
+	for offset := int64(0); offset < size; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		p := buf[:min(size-offset, copyBytes)]
+		if err := readBody(body, p, offset); err != nil {
+			return err
+		}
+		if _, err := f.Write(p); err != nil {
+			return err
+		}
+		offset += int64(len(p))
+	}
+	return f.Sync()
+}
+
+// readBody fills p; a body that ends early is an error.
+func readBody(body objectstore.Body, p []byte, offset int64) error {
+	n, err := body.ReadAt(p, offset)
+	if n == len(p) {
+		return nil
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
 	}
 	return err
 }
@@ -257,7 +274,7 @@ func (s *Store) GetRange(ctx context.Context, key string, p []byte, offset int64
 		return 0, fmt.Errorf("get %s: negative offset %d: %w", key, offset, objectstore.ErrRejected)
 	}
 	n, err := s.getRange(ctx, key, p, offset)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return 0, fmt.Errorf("get %s: %w", key, notFound(err))
 	}
 	return n, err

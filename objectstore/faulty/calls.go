@@ -40,7 +40,7 @@ func (s *Store) GetRange(ctx context.Context, key string, p []byte, offset int64
 	}
 	switch r.Fault {
 	case Torn:
-		if _, err := s.inner.GetRange(ctx, key, p[:len(p)/2], offset); err != nil && err != io.EOF {
+		if _, err := s.inner.GetRange(ctx, key, p[:len(p)/2], offset); err != nil && !errors.Is(err, io.EOF) {
 			return 0, err
 		}
 		return 0, fmt.Errorf("get %s: injected: %w", key, io.ErrUnexpectedEOF)
@@ -87,7 +87,7 @@ func (s *Store) List(ctx context.Context, prefix, after string, fn func(objectst
 		page = append(page, info)
 		return nil
 	})
-	if err != nil && err != full {
+	if err != nil && !errors.Is(err, full) {
 		return err
 	}
 	for _, info := range page[:len(page)/2] {

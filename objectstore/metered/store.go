@@ -46,7 +46,7 @@ var resultNames = [results]string{"ok", "not_found", "precondition_failed", "thr
 
 func resultOf(err error) result {
 	switch {
-	case err == nil || err == io.EOF:
+	case err == nil || errors.Is(err, io.EOF):
 		return ok
 	case errors.Is(err, objectstore.ErrOutcomeUnknown):
 		return unknown

@@ -110,7 +110,7 @@ func (s *Store) GetRange(ctx context.Context, key string, p []byte, offset int64
 	defer c.end()
 	n, err := s.getRange(c, key, p, offset)
 	switch {
-	case err == io.EOF:
+	case err == io.EOF: //nolint:errorlint // getRange's own; a wrapped one is a broken connection
 		return n, err
 	case minio.ToErrorResponse(err).Code == minio.InvalidRange:
 		return 0, io.EOF // the object exists and has no such byte
@@ -188,7 +188,7 @@ func (s *Store) Head(ctx context.Context, key string) (objectstore.Info, error) 
 	}
 	c := s.begin(ctx, "head", key, 0)
 	defer c.end()
-	info, err := s.client.Client.StatObject(c.ctx, s.opts.Bucket, key, minio.StatObjectOptions{})
+	info, err := s.client.StatObject(c.ctx, s.opts.Bucket, key, minio.StatObjectOptions{})
 	if err != nil {
 		return objectstore.Info{}, c.explain(err)
 	}

@@ -33,8 +33,9 @@ func wantKind(t *testing.T, what string, err, want error) {
 		t.Errorf("%s: no error", what)
 	}
 	for _, kind := range sentinels {
-		if errors.Is(err, kind) != (kind == want) {
-			t.Errorf("%s: error %q: is %q: %v", what, err, kind, kind != want)
+		wanted := want != nil && errors.Is(want, kind)
+		if errors.Is(err, kind) != wanted {
+			t.Errorf("%s: error %q: is %q: %v", what, err, kind, !wanted)
 		}
 	}
 }
