@@ -18,6 +18,7 @@ type Config struct {
 	Listeners          []string      `key:"listeners" help:"addresses on which Kafka clients are served, HOST:PORT; port 0 lets the system choose"`
 	AdvertisedListener string        `key:"advertised-listener" help:"HOST:PORT told to clients; empty: the first listener's own"`
 	AdminListener      string        `key:"admin-listener" help:"address of /livez, /readyz and /metrics; empty: none"`
+	Profiling          bool          `key:"profiling" help:"serve the Go runtime's profiles on the admin listener, below /debug/pprof/"`
 	Rack               string        `key:"rack" help:"failure domain told to clients"`
 	DataDir            string        `key:"data-dir" help:"folder of the write-ahead log (and, for dev, of etcd and the object store)"`
 	Durability         string        `key:"durability" help:"durability class of topics that do not set tidemark.durability: local"`
@@ -61,6 +62,7 @@ type WALConfig struct {
 	SegmentBytes int64  `key:"segment-bytes" help:"size of one segment file"`
 	MaxBytes     int64  `key:"max-bytes" help:"disk space of records that are not in the object store yet; beyond it producers wait"`
 	Sync         string `key:"sync" help:"auto, direct (O_DIRECT and O_DSYNC) or data (fdatasync)"`
+	AcceptLoss   bool   `key:"accept-loss" help:"start although the log of a former run is missing; what was acknowledged and only there is lost for good"`
 }
 
 // Default returns the settings of a production broker that no operator needs to state. Node id, etcd, object store, data

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"sort"
 	"sync"
 	"time"
@@ -22,7 +23,7 @@ import (
 
 const (
 	headerWait   = 5 * time.Second
-	writeWait    = 30 * time.Second
+	writeWait    = 90 * time.Second // a profile takes as long as it is asked to
 	idleWait     = time.Minute
 	shutdownWait = 2 * time.Second
 	headerBytes  = 16 << 10
@@ -101,6 +102,7 @@ type Options struct {
 	Metrics   *Metrics
 	Readiness *Readiness
 	Logger    *slog.Logger
+	Profiling bool // serve the Go runtime's profiles below /debug/pprof/: they show function names and cost CPU time
 }
 
 // Handler serves GET /livez (200 while the process can answer), /readyz (200, or 503 with a reason per line) and /metrics.
@@ -125,6 +127,11 @@ func Handler(o Options) http.Handler {
 		MaxRequestsInFlight: 4,
 		ErrorLog:            slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
 	}))
+	if o.Profiling {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
 	return mux
 }
 

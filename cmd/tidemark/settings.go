@@ -63,6 +63,8 @@ func (s setting) set(text string) error {
 		*target = text
 	case *int:
 		*target, err = strconv.Atoi(text)
+	case *bool:
+		*target, err = strconv.ParseBool(text)
 	case *int64:
 		*target, err = strconv.ParseInt(text, 10, 64)
 	case *time.Duration:

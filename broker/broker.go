@@ -1,0 +1,298 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/tidemarkmq/tidemark/broker/admin"
+	"github.com/tidemarkmq/tidemark/broker/configs"
+	"github.com/tidemarkmq/tidemark/metadata"
+	"github.com/tidemarkmq/tidemark/objectstore/dial"
+	"github.com/tidemarkmq/tidemark/tiering"
+)
+
+const (
+	slabBytes       = 8 << 20
+	registrationTTL = 10 * time.Second
+	answerWait      = 20 * time.Second // for requests in flight at shutdown
+	cleanupWait     = 10 * time.Second
+)
+
+// Info is what a broker tells when it is ready.
+type Info struct {
+	Bootstrap string // HOST:PORT that clients connect to
+	Admin     string // HOST:PORT of the admin listener; empty if there is none
+	DataDir   string
+	ClusterID string
+}
+
+// Broker is one run of a broker process.
+type Broker struct {
+	config  Config
+	configs *configs.Registry
+	logger  *slog.Logger
+	metrics *admin.Metrics
+	meter   metric.Meter
+	ready   admin.Readiness
+	nodeID  metadata.BrokerID
+
+	// Set by start, in this order.
+	dir          *dataDir
+	meta         *metadata.Store
+	store        *dial.Store // for uploads and maintenance
+	coldStore    *dial.Store // for readers
+	registration *metadata.Registration
+	incarnation  metadata.Incarnation
+	catalog      *tiering.Catalog
+
+	// Background parts run until life ends; the first that fails ends the broker.
+	tasks sync.WaitGroup
+	fatal chan error
+}
+
+// New checks the configuration and starts nothing.
+func New(c Config, logger *slog.Logger) (*Broker, error) {
+	if err := c.Validate(); err != nil {
+		return nil, fmt.Errorf("configuration:\n%w", err)
+	}
+	registry, err := configs.New(configs.Options{Static: staticConfigs(c), MaxBatchBytes: slabBytes - 64<<10})
+	if err != nil {
+		return nil, fmt.Errorf("configuration: kafka: %w", err)
+	}
+	metrics, err := admin.NewMetrics()
+	if err != nil {
+		return nil, err
+	}
+	b := &Broker{
+		config: c, configs: registry, logger: logger, metrics: metrics, meter: metrics.Meter(),
+		nodeID: metadata.BrokerID(c.NodeID), fatal: make(chan error, 1),
+	}
+	b.ready.Unmet("start", "the broker is starting")
+	return b, nil
+}
+
+// staticConfigs are the broker's settings under Kafka's names, as DescribeConfigs shows them.
+func staticConfigs(c Config) map[string]string {
+	static := map[string]string{"node.id": strconv.Itoa(c.NodeID), "log.dirs": c.DataDir}
+	if c.Rack != "" {
+		static["broker.rack"] = c.Rack
+	}
+	for name, value := range c.Kafka {
+		static[name] = value
+	}
+	return static
+}
+
+// Run serves until ctx is done, then drains everything into the object store and returns nil: bucket and etcd suffice from then
+// on. ready is called once, when clients are served. An error means that the broker could not start, or that a part of it
+// failed beyond repair; what was acknowledged is then in the write-ahead log, and the next start recovers it.
+func (b *Broker) Run(ctx context.Context, ready func(Info)) error {
+	listeners, advertised, err := b.listen()
+	if err != nil {
+		return err
+	}
+	defer closeAll(listeners)
+	life, endLife := context.WithCancel(context.WithoutCancel(ctx))
+	defer b.tasks.Wait()
+	defer endLife()
+
+	info := Info{Bootstrap: net.JoinHostPort(advertised.Host, strconv.Itoa(int(advertised.Port))), DataDir: b.config.DataDir}
+	if b.config.AdminListener != "" {
+		l, err := net.Listen("tcp", b.config.AdminListener)
+		if err != nil {
+			return fmt.Errorf("admin-listener: %w", err)
+		}
+		info.Admin = l.Addr().String()
+		b.spawn(life, "admin", func(ctx context.Context) error {
+			return admin.Serve(ctx, l, admin.Options{Metrics: b.metrics, Readiness: &b.ready, Logger: b.logger, Profiling: b.config.Profiling})
+		})
+	}
+	cleanup, err := b.openParts(ctx, life, advertised)
+	defer cleanup()
+	if err != nil {
+		return notIfDone(ctx, err)
+	}
+	s, err := b.startServing(ctx, life, listeners)
+	if err != nil {
+		return notIfDone(ctx, err)
+	}
+	info.ClusterID = b.meta.Image().ClusterID()
+	b.ready.Met("start")
+	b.logger.Info("ready", "bootstrap", info.Bootstrap, "admin", info.Admin, "cluster", info.ClusterID, "node", b.nodeID, "incarnation", b.incarnation)
+	ready(info)
+
+	select {
+	case <-ctx.Done():
+		b.ready.Unmet("stop", "the broker is draining")
+		return s.stop(life, b.fatal)
+	case err := <-b.fatal:
+		b.ready.Unmet("failure", err.Error())
+		s.abort(err)
+		return err
+	}
+}
+
+// notIfDone hides the errors of a start that was told to stop.
+func notIfDone(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// spawn runs a part of the broker until life ends. A part that ends before is fatal.
+func (b *Broker) spawn(life context.Context, name string, run func(context.Context) error) {
+	b.tasks.Go(func() {
+		err := run(life)
+		if life.Err() != nil {
+			if err != nil && !errors.Is(err, context.Canceled) {
+				b.logger.Warn("a part of the broker ended with an error", "part", name, "error", err)
+			}
+			return
+		}
+		if err == nil {
+			err = errors.New("ended unasked")
+		}
+		b.fail(fmt.Errorf("%s: %w", name, err))
+	})
+}
+
+func (b *Broker) fail(err error) {
+	b.logger.Error("a part of the broker failed", "error", err)
+	select {
+	case b.fatal <- err:
+	default: // an earlier failure ends the broker already
+	}
+}
+
+// listen binds the Kafka listeners, so that the port is known and a second broker fails at once; nothing is accepted yet.
+func (b *Broker) listen() ([]net.Listener, metadata.Broker, error) {
+	var listeners []net.Listener
+	self := metadata.Broker{ID: b.nodeID, Rack: b.config.Rack}
+	for _, addr := range b.config.Listeners {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			closeAll(listeners)
+			return nil, self, fmt.Errorf("listeners: %w", err)
+		}
+		listeners = append(listeners, l)
+	}
+	advertised := b.config.AdvertisedListener
+	if advertised == "" {
+		own := listeners[0].Addr().(*net.TCPAddr)
+		if own.IP.IsUnspecified() {
+			closeAll(listeners)
+			return nil, self, fmt.Errorf("advertised-listener: must be stated, because clients cannot connect to %s", own)
+		}
+		advertised = own.String()
+	}
+	host, text, err := net.SplitHostPort(advertised)
+	port, portErr := strconv.ParseUint(text, 10, 16)
+	if err = errors.Join(err, portErr); err != nil {
+		closeAll(listeners)
+		return nil, self, fmt.Errorf("advertised-listener: %w", err)
+	}
+	self.Host, self.Port = host, int32(port)
+	return listeners, self, nil
+}
+
+func closeAll(listeners []net.Listener) {
+	for _, l := range listeners {
+		_ = l.Close() // closed already in an orderly stop
+	}
+}
+
+// openParts opens what needs no incarnation, registers the broker, and drains what former runs left. The returned function is
+// to be called whatever the error.
+func (b *Broker) openParts(ctx, life context.Context, self metadata.Broker) (cleanup func(), err error) {
+	var undo []func()
+	cleanup = func() {
+		for i := len(undo) - 1; i >= 0; i-- {
+			undo[i]()
+		}
+	}
+	closing := func(what string, fn func() error) {
+		undo = append(undo, func() {
+			if err := fn(); err != nil {
+				b.logger.Warn("close "+what, "error", err)
+			}
+		})
+	}
+	if b.dir, err = openDataDir(b.config.DataDir); err != nil {
+		return cleanup, err
+	}
+	closing("the data folder", b.dir.close)
+	var closeMeta func()
+	if b.meta, closeMeta, err = b.openMetadata(ctx); err != nil {
+		return cleanup, err
+	}
+	undo = append(undo, closeMeta)
+	watch, endWatch := context.WithCancel(life)
+	watched := make(chan struct{})
+	b.spawn(watch, "metadata", func(ctx context.Context) error {
+		defer close(watched)
+		return b.meta.Run(ctx)
+	})
+	undo = append(undo, func() { endWatch(); <-watched })
+
+	if b.store, err = b.openStore(ctx); err != nil {
+		return cleanup, err
+	}
+	closing("the object store", b.store.Close)
+	if b.coldStore, err = b.openStore(ctx); err != nil {
+		return cleanup, err
+	}
+	closing("the object store", b.coldStore.Close)
+	if err = b.awaitStore(ctx, b.store); err != nil {
+		return cleanup, err
+	}
+	if err = b.register(ctx, self); err != nil {
+		return cleanup, err
+	}
+	closing("the registration", func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupWait)
+		defer cancel()
+		return b.registration.Close(ctx)
+	})
+	b.catalog = tiering.NewCatalog(tiering.CatalogOptions{
+		Store: b.coldStore, Partitions: imagePartitions{b.meta}, Cluster: b.meta.Image().ClusterID(),
+		CacheBytes: b.config.BlockCacheBytes / 4, Logger: b.logger.With("part", "tiering"), Meter: b.meter,
+	})
+	undo = append(undo, b.catalog.Close)
+	if err = b.catalog.Load(ctx, b.meta); err != nil {
+		return cleanup, fmt.Errorf("load the catalog of objects: %w", err)
+	}
+	return cleanup, b.recoverStreams(ctx)
+}
+
+// register makes the broker known. One broker serves a cluster in this version, so another live one is refused.
+func (b *Broker) register(ctx context.Context, self metadata.Broker) error {
+	for _, other := range b.meta.Image().Brokers() {
+		if other.ID != b.nodeID {
+			return fmt.Errorf("broker %d at %s is live in this cluster; this version serves a cluster with one broker", other.ID, net.JoinHostPort(other.Host, strconv.Itoa(int(other.Port))))
+		}
+	}
+	self.Token = b.dir.token
+	var err error
+	if b.registration, err = b.meta.Register(ctx, self, registrationTTL); err != nil {
+		return fmt.Errorf("register broker %d: %w", b.nodeID, err)
+	}
+	b.incarnation = b.registration.Incarnation
+	return nil
+}
+
+// imagePartitions answers from the newest image.
+type imagePartitions struct{ meta *metadata.Store }
+
+// Partition implements tiering.Partitions.
+func (p imagePartitions) Partition(id metadata.PartitionID) (*metadata.Partition, bool) {
+	return p.meta.Image().Partition(id)
+}

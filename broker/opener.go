@@ -1,0 +1,91 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tidemarkmq/tidemark/broker/configs"
+	"github.com/tidemarkmq/tidemark/broker/partition"
+	"github.com/tidemarkmq/tidemark/metadata"
+	"github.com/tidemarkmq/tidemark/tiering"
+)
+
+const openParallel = 64 // partitions whose state is read at once
+
+// opener opens and closes partitions as the metadata says. It implements handler.Opener.
+type opener struct {
+	catalog    *tiering.Catalog
+	partitions *partition.Set
+	config     func(*metadata.Topic) configs.Topic
+}
+
+// OpenPartition reads the partition's state from the object store and serves it.
+func (o *opener) OpenPartition(ctx context.Context, topic *metadata.Topic, p *metadata.Partition) error {
+	config, err := partition.ConfigOf(o.config(topic))
+	if err != nil {
+		return fmt.Errorf("open %s-%d: %w", topic.Name, p.ID.Partition, err)
+	}
+	return o.open(ctx, topic, p, config)
+}
+
+func (o *opener) open(ctx context.Context, topic *metadata.Topic, p *metadata.Partition, config *partition.Config) error {
+	if _, open := o.partitions.Get(p.ID); open {
+		return nil
+	}
+	state, err := o.catalog.State(ctx, p.ID)
+	if err != nil {
+		return fmt.Errorf("open %s-%d: %w", topic.Name, p.ID.Partition, err)
+	}
+	epochs := make([]partition.Epoch, 0, len(state.Epochs))
+	for _, e := range state.Epochs {
+		epochs = append(epochs, partition.Epoch{Epoch: e.Epoch, Start: e.Start})
+	}
+	_, err = o.partitions.Open(partition.OpenState{
+		ID: p.ID, Topic: topic.Name, LeaderEpoch: p.LeaderEpoch, LogStart: state.Start, End: state.End, Producers: state.Producers,
+		Epochs: epochs, MaxTimestampMs: state.MaxTimestampMs, SizeBytes: state.SizeBytes, Config: config,
+	})
+	return err
+}
+
+// ClosePartitions ends the serving of a topic.
+func (o *opener) ClosePartitions(topic metadata.TopicID) {
+	for _, p := range o.partitions.All() {
+		if p.ID().Topic == topic {
+			o.partitions.Close(p.ID())
+		}
+	}
+}
+
+// acquireAll takes every partition of the broker's former runs and opens it.
+func (b *Broker) acquireAll(ctx context.Context, o *opener) error {
+	var mine []metadata.PartitionID
+	im := b.meta.Image()
+	for topic := range im.Topics() {
+		for _, p := range im.PartitionsOf(topic.ID) {
+			if p.Owner == b.nodeID {
+				mine = append(mine, p.ID)
+			}
+		}
+	}
+	if err := b.meta.AcquirePartitions(ctx, b.nodeID, b.incarnation, mine); err != nil {
+		return fmt.Errorf("acquire %d partitions: %w", len(mine), err)
+	}
+	im = b.meta.Image()
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(openParallel)
+	for topic := range im.Topics() {
+		config, err := partition.ConfigOf(o.config(topic))
+		if err != nil {
+			return errors.Join(fmt.Errorf("topic %s: %w", topic.Name, err), group.Wait())
+		}
+		for _, p := range im.PartitionsOf(topic.ID) {
+			if p.Owner == b.nodeID && p.OwnerIncarnation == b.incarnation {
+				group.Go(func() error { return o.open(ctx, topic, p, config) })
+			}
+		}
+	}
+	return group.Wait()
+}

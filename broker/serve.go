@@ -1,0 +1,282 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/tidemarkmq/tidemark/broker/configs"
+	"github.com/tidemarkmq/tidemark/broker/group"
+	"github.com/tidemarkmq/tidemark/broker/handler"
+	"github.com/tidemarkmq/tidemark/broker/partition"
+	"github.com/tidemarkmq/tidemark/broker/server"
+	"github.com/tidemarkmq/tidemark/metadata"
+	"github.com/tidemarkmq/tidemark/tiering"
+	"github.com/tidemarkmq/tidemark/wal"
+)
+
+// serving is a broker that has its stream and its partitions.
+type serving struct {
+	broker     *Broker
+	server     *server.Server
+	log        *wal.Log
+	stream     *metadata.StreamState
+	partitions *partition.Set
+	reader     *tiering.Reader
+	uploader   *tiering.Uploader
+
+	// The parts that end before the others in an orderly stop, each with what ends it and what tells that it has ended.
+	groups, writer, upload, presence part
+}
+
+// part is a goroutine that is stopped by itself.
+type part struct {
+	stop context.CancelFunc
+	done chan error
+}
+
+func startPart(life context.Context, run func(context.Context) error, failed func(error)) part {
+	ctx, stop := context.WithCancel(life)
+	p := part{stop: stop, done: make(chan error, 1)}
+	go func() {
+		err := run(ctx)
+		if err != nil && ctx.Err() == nil {
+			failed(err)
+		}
+		p.done <- err
+		close(p.done)
+	}()
+	return p
+}
+
+// end stops the part and waits for it. It may be called on a part that was never started, and again.
+func (p part) end() error {
+	if p.stop == nil {
+		return nil
+	}
+	p.stop()
+	return <-p.done
+}
+
+// startServing opens a WAL stream, takes the partitions and groups, and accepts clients.
+func (b *Broker) startServing(ctx, life context.Context, listeners []net.Listener) (*serving, error) {
+	s := &serving{broker: b}
+	if err := s.start(ctx, life, listeners); err != nil {
+		s.abort(err)
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *serving) start(ctx, life context.Context, listeners []net.Listener) error {
+	b := s.broker
+	if err := s.openLog(ctx, life); err != nil {
+		return err
+	}
+	o := &opener{catalog: b.catalog, partitions: s.partitions}
+	groups, err := s.newGroups()
+	if err != nil {
+		return err
+	}
+	h := &handler.Broker{
+		NodeID: b.nodeID, Incarnation: func() metadata.Incarnation { return b.incarnation }, Meta: b.meta, Partitions: s.partitions,
+		Groups: groups, Configs: b.configs, Opener: o, LogDir: b.config.DataDir, Logger: b.logger.With("part", "handler"), Meter: b.meter,
+	}
+	o.config = h.TopicConfig
+	if err := b.acquireAll(ctx, o); err != nil {
+		return err
+	}
+	if err := groups.Load(ctx); err != nil {
+		return err
+	}
+	s.groups = startPart(life, groups.Run, func(err error) { b.fail(fmt.Errorf("groups: %w", err)) })
+	b.spawn(life, "partitions", s.partitions.Run)
+	s.presence = startPart(life, s.keepRegistered, b.fail)
+	b.spawn(life, "changes", func(ctx context.Context) error { return s.follow(ctx, h, o) })
+	if err := s.startMaintainer(life); err != nil {
+		return err
+	}
+	return s.startServer(life, h, listeners)
+}
+
+// openLog makes the stream of this incarnation and what stands directly on it.
+func (s *serving) openLog(ctx, life context.Context) error {
+	b := s.broker
+	var err error
+	if s.stream, err = b.meta.CreateStream(ctx, b.nodeID, b.incarnation, metadata.ClassLocal); err != nil {
+		return err
+	}
+	o := b.walOptions(s.stream.ID)
+	o.Meter = b.meter
+	if s.log, err = wal.New(o); err != nil {
+		return fmt.Errorf("open the write-ahead log: %w", err)
+	}
+	s.reader = tiering.NewReader(b.catalog, tiering.ReaderOptions{CacheBytes: b.config.BlockCacheBytes})
+	s.partitions, err = partition.NewSet(partition.Options{
+		WAL: s.log, File: s.log, Cold: coldLane{s.reader}, Meta: b.meta,
+		ProducerExpiration: time.Duration(s.brokerInt("producer.id.expiration.ms")) * time.Millisecond,
+		Logger:             b.logger.With("part", "partitions"), Meter: b.meter,
+	})
+	if err != nil {
+		return err
+	}
+	s.uploader = tiering.NewUploader(tiering.UploaderOptions{
+		Stream: s.log, StreamID: s.stream.ID, Revision: s.stream.Revision, FirstSeq: 1, Catalog: b.catalog, Store: b.store, Meta: b.meta,
+		SealBytes: b.config.SealBytes, SealAge: b.config.SealAge, OnCommitted: s.committed, Logger: b.logger.With("part", "tiering"),
+	})
+	s.writer = startPart(life, s.log.Run, func(err error) {
+		s.partitions.Fail(err)
+		b.fail(fmt.Errorf("write-ahead log: %w", err))
+	})
+	s.upload = startPart(life, s.uploader.Run, func(err error) { b.fail(fmt.Errorf("uploads: %w", err)) })
+	return nil
+}
+
+func (s *serving) committed(ranges []tiering.Range) {
+	out := make([]partition.Range, 0, len(ranges))
+	for _, r := range ranges {
+		out = append(out, partition.Range{Partition: r.Partition, Start: r.Start, End: r.End, MaxTimestampMs: r.MaxTimestampMs})
+	}
+	s.partitions.Committed(out)
+}
+
+// brokerInt is a numeric broker config as it stands now.
+func (s *serving) brokerInt(name string) int64 {
+	im := s.broker.meta.Image()
+	layers := configs.Layers{Broker: im.BrokerConfigs(s.broker.nodeID), Cluster: im.BrokerConfigs(metadata.ClusterDefault)}
+	return s.broker.configs.BrokerInt(layers, name)
+}
+
+func (s *serving) newGroups() (*group.Coordinator, error) {
+	b := s.broker
+	millis := func(name string) time.Duration { return time.Duration(s.brokerInt(name)) * time.Millisecond }
+	delay := millis("group.initial.rebalance.delay.ms")
+	return group.New(group.Options{
+		States: b.meta, Offsets: b.meta, Incarnation: b.incarnation,
+		TopicName: func(id metadata.TopicID) (string, bool) {
+			t, ok := b.meta.Image().TopicByID(id)
+			if !ok {
+				return "", false
+			}
+			return t.Name, true
+		},
+		MinSessionTimeout: millis("group.min.session.timeout.ms"), MaxSessionTimeout: millis("group.max.session.timeout.ms"),
+		InitialRebalanceDelay: &delay, MaxGroupSize: int(s.brokerInt("group.max.size")),
+		MetadataMaxChars: int(s.brokerInt("offset.metadata.max.bytes")),
+		OffsetsRetention: time.Duration(s.brokerInt("offsets.retention.minutes")) * time.Minute,
+		RetentionCheck:   millis("offsets.retention.check.interval.ms"),
+		Logger:           b.logger.With("part", "groups"), Meter: b.meter,
+	})
+}
+
+func (s *serving) startServer(life context.Context, h *handler.Broker, listeners []net.Listener) error {
+	b := s.broker
+	var err error
+	s.server, err = server.New(server.Options{
+		Handler: h, Logger: b.logger.With("part", "server"), Meter: b.meter,
+		MaxRequestBytes: int(s.brokerInt("socket.request.max.bytes")), MemoryBytes: b.config.RequestMemoryBytes,
+		MaxConnections: b.config.MaxConnections, IdleTimeout: time.Duration(s.brokerInt("connections.max.idle.ms")) * time.Millisecond,
+	})
+	if err != nil {
+		return err
+	}
+	for _, l := range listeners {
+		b.tasks.Go(func() {
+			if err := s.server.Serve(life, l); err != nil && life.Err() == nil {
+				b.fail(fmt.Errorf("listener %s: %w", l.Addr(), err))
+			}
+		})
+	}
+	return nil
+}
+
+// keepRegistered ends with an error when another run has taken this broker's place.
+func (s *serving) keepRegistered(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-s.broker.registration.Done():
+		return errors.New("another run of this broker has registered; this one steps down")
+	}
+}
+
+// follow brings what other parts of the cluster change in the metadata to the open partitions.
+func (s *serving) follow(ctx context.Context, h *handler.Broker, o *opener) error {
+	changes := s.broker.meta.Changes(ctx)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changes:
+		}
+		h.ConfigureAll()
+		im := s.broker.meta.Image()
+		gone := map[metadata.TopicID]bool{}
+		for _, p := range s.partitions.All() {
+			if _, ok := im.TopicByID(p.ID().Topic); !ok {
+				gone[p.ID().Topic] = true
+			}
+		}
+		for topic := range gone {
+			o.ClosePartitions(topic)
+		}
+	}
+}
+
+// stop ends in order: no more requests, no more appends, everything into the object store, the stream sealed. It waits for the
+// object store as long as it takes; a second signal ends the process instead.
+func (s *serving) stop(life context.Context, fatal <-chan error) error {
+	b := s.broker
+	began := time.Now()
+	answering, cancel := context.WithTimeout(life, answerWait)
+	if err := s.server.Shutdown(answering); err != nil {
+		b.logger.Warn("not every request was answered before the stop", "error", err)
+	}
+	cancel()
+	err := errors.Join(s.groups.end(), s.writer.end())
+	if err != nil {
+		s.abort(err)
+		return err
+	}
+	drained := make(chan error, 1)
+	go func() { drained <- s.uploader.Drain(life) }()
+	select {
+	case err = <-drained:
+	case err = <-fatal:
+	}
+	if err == nil {
+		err = b.meta.SealStream(life, s.stream.ID, s.stream.Revision, uint64(s.log.Durable()))
+	}
+	if err != nil {
+		s.abort(err)
+		return fmt.Errorf("drain: %w", err)
+	}
+	err = errors.Join(s.upload.end(), s.presence.end(), s.log.Close(), s.log.Remove())
+	s.reader.Close()
+	b.logger.Info("drained", "took", time.Since(began))
+	return err
+}
+
+// abort ends at once what is running. What was acknowledged stays in the write-ahead log.
+func (s *serving) abort(cause error) {
+	now, cancel := context.WithCancelCause(context.Background())
+	cancel(cause)
+	if s.server != nil {
+		_ = s.server.Shutdown(now) // it says that it was cut short, which is what was asked for
+	}
+	for _, p := range []part{s.presence, s.groups, s.upload, s.writer} {
+		if err := p.end(); err != nil && !errors.Is(err, context.Canceled) && !errors.Is(cause, err) {
+			s.broker.logger.Warn("a part of the broker ended with an error", "error", err)
+		}
+	}
+	if s.log != nil {
+		if err := s.log.Close(); err != nil {
+			s.broker.logger.Warn("close the write-ahead log", "error", err)
+		}
+	}
+	if s.reader != nil {
+		s.reader.Close()
+	}
+}

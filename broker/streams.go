@@ -1,0 +1,122 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/tidemarkmq/tidemark/metadata"
+	"github.com/tidemarkmq/tidemark/tiering"
+	"github.com/tidemarkmq/tidemark/wal"
+)
+
+// streamFolder is where a stream's segments are.
+func (b *Broker) streamFolder(id metadata.StreamID) string {
+	return filepath.Join(b.dir.wal(), strconv.FormatInt(int64(id.Epoch()), 10))
+}
+
+func (b *Broker) walOptions(id metadata.StreamID) wal.Options {
+	mode := map[string]wal.SyncMode{"auto": wal.SyncAuto, "direct": wal.SyncDirect, "data": wal.SyncData}[b.config.WAL.Sync]
+	return wal.Options{
+		Dir: b.streamFolder(id), FreeDir: filepath.Join(b.dir.wal(), freeFolder), Epoch: uint64(id.Epoch()),
+		SegmentBytes: b.config.WAL.SegmentBytes, SlabBytes: slabBytes, SlabCount: int(b.config.TailCacheBytes / slabBytes),
+		MaxBytes: b.config.WAL.MaxBytes, Sync: mode, Logger: b.logger.With("part", "wal"),
+	}
+}
+
+// recoverStreams moves what this broker's former incarnations left in their WAL streams into the object store and seals the
+// streams. Nothing is served before: a partition whose former stream is not drained would lose its tail.
+func (b *Broker) recoverStreams(ctx context.Context) error {
+	streams, err := b.meta.Streams(ctx, b.nodeID)
+	if err != nil {
+		return fmt.Errorf("list the WAL streams: %w", err)
+	}
+	for _, s := range streams {
+		if s.State == metadata.StreamSealed {
+			continue
+		}
+		if err := b.recoverStream(ctx, s); err != nil {
+			return fmt.Errorf("recover WAL stream %s: %w", s.ID, err)
+		}
+	}
+	return b.removeSealedFolders(ctx)
+}
+
+func (b *Broker) recoverStream(ctx context.Context, s metadata.StreamState) error {
+	logger := b.logger.With("stream", s.ID.String())
+	state, err := b.meta.RecoverStream(ctx, s.ID, b.incarnation)
+	if err != nil {
+		return err
+	}
+	dead, err := wal.Recover(b.walOptions(s.ID))
+	if errors.Is(err, fs.ErrNotExist) {
+		return b.missingStream(ctx, *state, logger)
+	}
+	if err != nil {
+		return err // corruption says where and what
+	}
+	end := max(dead.End(), wal.Position(state.Committed))
+	logger.Info("draining the stream of a former run", "from", state.Committed, "to", end)
+	err = tiering.DrainRecovered(ctx, dead, end, tiering.UploaderOptions{
+		StreamID: s.ID, Revision: state.Revision, From: wal.Position(state.Committed), FirstSeq: b.catalog.LastSeq(s.ID) + 1,
+		Catalog: b.catalog, Store: b.store, Meta: b.meta, SealBytes: b.config.SealBytes, Logger: logger,
+	})
+	if err = errors.Join(err, dead.Close()); err != nil {
+		return err
+	}
+	if err := b.meta.SealStream(ctx, s.ID, state.Revision, uint64(end)); err != nil {
+		return err
+	}
+	if err := dead.Remove(); err != nil {
+		logger.Warn("remove the drained segments; the next start tries again", "error", err)
+	}
+	return nil
+}
+
+// missingStream decides about an unsealed stream whose folder is gone: the disk was lost or exchanged.
+func (b *Broker) missingStream(ctx context.Context, s metadata.StreamState, logger *slog.Logger) error {
+	if !b.config.WAL.AcceptLoss {
+		return fmt.Errorf("the folder %s is missing: acknowledged records that were not in the object store yet may be lost. "+
+			"Put the disk back, or accept the loss for good by starting once with --wal.accept-loss=true", b.streamFolder(s.ID))
+	}
+	logger.Error("accepting the loss of a write-ahead log: acknowledged records beyond the object store are gone", "from", s.Committed)
+	return b.meta.SealStream(ctx, s.ID, s.Revision, s.Committed)
+}
+
+// removeSealedFolders removes what a crash between sealing and removing left behind. A folder that etcd knows nothing of is left
+// alone and named: it may belong to another cluster.
+func (b *Broker) removeSealedFolders(ctx context.Context) error {
+	streams, err := b.meta.Streams(ctx, b.nodeID)
+	if err != nil {
+		return fmt.Errorf("list the WAL streams: %w", err)
+	}
+	sealed := map[string]metadata.StreamID{}
+	for _, s := range streams {
+		if s.State == metadata.StreamSealed {
+			sealed[filepath.Base(b.streamFolder(s.ID))] = s.ID
+		}
+	}
+	entries, err := os.ReadDir(b.dir.wal())
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name() == freeFolder {
+			continue
+		}
+		id, ok := sealed[e.Name()]
+		if !ok {
+			b.logger.Warn("a WAL folder belongs to no stream of this broker in etcd; it is left alone", "folder", filepath.Join(b.dir.wal(), e.Name()))
+			continue
+		}
+		if err := os.RemoveAll(b.streamFolder(id)); err != nil {
+			b.logger.Warn("remove a sealed WAL folder", "error", err)
+		}
+	}
+	return nil
+}
