@@ -2,7 +2,6 @@ package classic
 
 import (
 	"bytes"
-	"math/rand/v2"
 	"os"
 	"reflect"
 	"strings"
@@ -121,98 +120,4 @@ func FuzzDecode(f *testing.F) {
 			g.Tick(epoch + 1)
 		}
 	})
-}
-
-// TestWalk plays random events and checks the bookkeeping and that no parked request is forgotten or answered twice.
-func TestWalk(t *testing.T) {
-	for seed := range uint64(300) {
-		walk(t, seed)
-	}
-}
-
-func walk(t *testing.T, seed uint64) {
-	rnd := rand.New(rand.NewPCG(seed, 1))
-	cfg := Config{MaxMembers: 4, MaxPendingMembers: 3, MaxBytes: 1 << 20, InitialRebalanceDelayMillis: 100, NewMemberJoinTimeoutMillis: 20_000}
-	g, now, ticket := New(&cfg, "g", epoch), int64(epoch), Ticket(0)
-	open := map[Ticket]bool{}
-	var save *Save
-	ids := []string{"", "nobody"}
-	apply := func(e Effects) {
-		for _, r := range e.Joins {
-			if !open[r.Ticket] {
-				t.Fatalf("seed %d: join %d answered twice", seed, r.Ticket)
-			}
-			delete(open, r.Ticket)
-			ids = append(ids, r.MemberID)
-		}
-		for _, r := range e.Syncs {
-			if !open[r.Ticket] {
-				t.Fatalf("seed %d: sync %d answered twice", seed, r.Ticket)
-			}
-			delete(open, r.Ticket)
-		}
-		if e.Save != nil {
-			save = e.Save
-		}
-		if err := g.check(); err != nil {
-			t.Fatalf("seed %d: %v", seed, err)
-		}
-	}
-	pick := func() string { return ids[max(0, len(ids)-1-rnd.IntN(6))] }
-	instance := func() *string {
-		if rnd.IntN(3) > 0 {
-			return nil
-		}
-		s := string(rune('i' + rnd.IntN(2)))
-		return &s
-	}
-	for range 300 {
-		now += int64(rnd.IntN(2000))
-		ticket++
-		switch rnd.IntN(9) {
-		case 0, 1, 2:
-			open[ticket] = true
-			all := []Protocol{{"range", subscription("a")}, {"sticky", subscription("b")}, {"other", nil}}
-			apply(g.Join(now, JoinRequest{
-				Ticket: ticket, MemberID: pick(), NewMemberID: "m" + string(rune(ticket)), InstanceID: instance(),
-				SessionTimeoutMillis: 6000, RebalanceTimeoutMillis: int32(rnd.IntN(9000)), ProtocolType: "consumer",
-				Protocols: all[:1+rnd.IntN(3)], RequireKnownMemberID: rnd.IntN(2) == 0, CanSkipAssignment: rnd.IntN(2) == 0,
-			}))
-		case 3, 4:
-			open[ticket] = true
-			apply(g.Sync(now, SyncRequest{Ticket: ticket, Generation: g.Generation(), MemberID: pick(), InstanceID: instance()}))
-		case 5:
-			g.Heartbeat(now, pick(), instance(), g.Generation())
-			g.CheckCommit(now, pick(), instance(), g.Generation())
-		case 6:
-			_, _, e := g.Leave(now, []Leaver{{MemberID: pick(), InstanceID: instance()}})
-			apply(e)
-		case 7:
-			if save != nil {
-				seq := save.Seq
-				save = nil
-				apply(g.Saved(now, seq, [...]*kerrError{nil, nil, notAvailable}[rnd.IntN(3)]))
-			}
-		default:
-			apply(g.Tick(now))
-		}
-	}
-	parked := 0
-	for _, m := range g.order {
-		for _, ticket := range []Ticket{m.join, m.sync} {
-			if ticket != 0 {
-				parked++
-				if !open[ticket] {
-					t.Fatalf("seed %d: ticket %d is parked and was answered", seed, ticket)
-				}
-			}
-		}
-	}
-	if parked != len(open) {
-		t.Fatalf("seed %d: %d requests open, %d parked: somebody waits for ever", seed, len(open), parked)
-	}
-	apply(g.Unload(now, notAvailable))
-	if len(open) != 0 {
-		t.Fatalf("seed %d: %d requests open after the group was unloaded", seed, len(open))
-	}
 }

@@ -3,13 +3,7 @@ package classic
 import (
 	"encoding/binary"
 	"hash/crc32"
-
-	"github.com/twmb/franz-go/pkg/kerr"
 )
-
-type kerrError = kerr.Error
-
-var notAvailable = kerr.CoordinatorNotAvailable
 
 // seal puts a good header before any body.
 func seal(body []byte, codec byte) []byte {
