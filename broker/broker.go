@@ -81,7 +81,7 @@ func New(c Config, logger *slog.Logger) (*Broker, error) {
 
 // staticConfigs are the broker's settings under Kafka's names, as DescribeConfigs shows them.
 func staticConfigs(c Config) map[string]string {
-	static := map[string]string{"node.id": strconv.Itoa(c.NodeID), "log.dirs": c.DataDir}
+	static := map[string]string{"node.id": strconv.Itoa(c.NodeID), "broker.id": strconv.Itoa(c.NodeID), "log.dirs": c.DataDir}
 	if c.Rack != "" {
 		static["broker.rack"] = c.Rack
 	}
@@ -263,7 +263,7 @@ func (b *Broker) openParts(ctx, life context.Context, self metadata.Broker) (cle
 		return b.registration.Close(ctx)
 	})
 	b.catalog = tiering.NewCatalog(tiering.CatalogOptions{
-		Store: b.coldStore, Partitions: imagePartitions{b.meta}, Cluster: b.meta.Image().ClusterID(),
+		Store: b.coldStore, Partitions: b.meta, Cluster: b.meta.Image().ClusterID(),
 		CacheBytes: b.config.BlockCacheBytes / 4, Logger: b.logger.With("part", "tiering"), Meter: b.meter,
 	})
 	undo = append(undo, b.catalog.Close)
@@ -287,12 +287,4 @@ func (b *Broker) register(ctx context.Context, self metadata.Broker) error {
 	}
 	b.incarnation = b.registration.Incarnation
 	return nil
-}
-
-// imagePartitions answers from the newest image.
-type imagePartitions struct{ meta *metadata.Store }
-
-// Partition implements tiering.Partitions.
-func (p imagePartitions) Partition(id metadata.PartitionID) (*metadata.Partition, bool) {
-	return p.meta.Image().Partition(id)
 }

@@ -95,9 +95,7 @@ func (s *serving) start(ctx, life context.Context, listeners []net.Listener) err
 	b.spawn(life, "partitions", s.partitions.Run)
 	s.presence = startPart(life, s.keepRegistered, b.fail)
 	b.spawn(life, "changes", func(ctx context.Context) error { return s.follow(ctx, h, o) })
-	if err := s.startMaintainer(life); err != nil {
-		return err
-	}
+	s.startMaintainer(life)
 	return s.startServer(life, h, listeners)
 }
 
@@ -116,8 +114,7 @@ func (s *serving) openLog(ctx, life context.Context) error {
 	s.reader = tiering.NewReader(b.catalog, tiering.ReaderOptions{CacheBytes: b.config.BlockCacheBytes})
 	s.partitions, err = partition.NewSet(partition.Options{
 		WAL: s.log, File: s.log, Cold: coldLane{s.reader}, Meta: b.meta,
-		ProducerExpiration: time.Duration(s.brokerInt("producer.id.expiration.ms")) * time.Millisecond,
-		Logger:             b.logger.With("part", "partitions"), Meter: b.meter,
+		ProducerExpiration: s.producerExpiration(), Logger: b.logger.With("part", "partitions"), Meter: b.meter,
 	})
 	if err != nil {
 		return err
@@ -147,6 +144,10 @@ func (s *serving) brokerInt(name string) int64 {
 	im := s.broker.meta.Image()
 	layers := configs.Layers{Broker: im.BrokerConfigs(s.broker.nodeID), Cluster: im.BrokerConfigs(metadata.ClusterDefault)}
 	return s.broker.configs.BrokerInt(layers, name)
+}
+
+func (s *serving) producerExpiration() time.Duration {
+	return time.Duration(s.brokerInt("producer.id.expiration.ms")) * time.Millisecond
 }
 
 func (s *serving) newGroups() (*group.Coordinator, error) {
