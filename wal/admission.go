@@ -23,7 +23,8 @@ func (l *Log) MaxEntryBytes() int { return l.maxCharge - groupHeaderBytes - entr
 
 // Admit waits until an entry of nBytes (≥ 1) may be appended: until a slab has room for it, whatever else was admitted,
 // and untrimmed bytes are below Options.MaxBytes. Callers are served first come, first served. It gives up when ctx is
-// done. Errors: ErrTooLarge, ErrClosed, ErrFailed, ErrFull, or the cause of ctx.
+// done. A caller that still holds another admission, or a Region without Done, must not wait here: what it waits for may
+// be waiting for that. Errors: ErrTooLarge, ErrClosed, ErrFailed, ErrFull, or the cause of ctx.
 func (l *Log) Admit(ctx context.Context, nBytes int) (Admission, error) {
 	if nBytes < 1 {
 		return Admission{}, fmt.Errorf("wal admit: entry of %d bytes", nBytes)

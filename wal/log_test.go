@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"math/rand/v2"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -256,4 +257,58 @@ func TestStopCommitsWhatWasAdmitted(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// TestAdmittedAlwaysFits: entries admitted together find their slabs in whatever order and grouping they are appended,
+// while readers hold all slabs that they may. Append panics otherwise.
+func TestAdmittedAlwaysFits(t *testing.T) {
+	for seed := range uint64(40) {
+		synctest.Test(t, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, 3))
+			o := small(crashfs.New(), 1)
+			o.MaxBytes = 1 << 30
+			l := startOK(t, o)
+			var pins []wal.Ref
+			for range 3 {
+				var admitted []wal.Admission
+				var sizes []int
+				for len(admitted) < 500 {
+					n := 1 + rng.IntN(200)
+					if rng.IntN(10) < int(seed%5)*2 {
+						n = 1 + rng.IntN(l.MaxEntryBytes())
+					}
+					ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+					a, err := l.Admit(ctx, n)
+					cancel()
+					if err != nil {
+						break
+					}
+					admitted, sizes = append(admitted, a), append(sizes, n)
+				}
+				if len(admitted) == 0 {
+					t.Fatal("nothing was admitted")
+				}
+				done := make(waitFor, len(admitted))
+				for _, i := range rng.Perm(len(admitted)) {
+					r := l.Append(admitted[i], sizes[i], done)
+					r.Write(make([]byte, sizes[i]))
+					ref := r.Done()
+					if _, ok := ref.Acquire(); ok {
+						pins = append(pins, ref)
+					}
+					if rng.IntN(4) > 0 {
+						synctest.Wait() // the next one begins a group
+					}
+				}
+				for range admitted {
+					if err := <-done; err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			for _, ref := range pins {
+				ref.Release()
+			}
+		})
+	}
 }

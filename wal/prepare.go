@@ -20,6 +20,9 @@ func (s *segments) pool(path string, sizeBytes int64) error {
 		return s.fs.Remove(path)
 	}
 	names, err := s.fs.List(s.freeDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s.fs.Remove(path)
+	}
 	if err != nil {
 		return err
 	}

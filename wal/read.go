@@ -110,9 +110,9 @@ func (r *fileReader) groupAfter(pos Position) (groupHeader, []byte, error) {
 			return groupHeader{}, nil, err
 		}
 		end := Position(r.seg.end.Load())
-		start := r.next
-		if start > pos || start < r.seg.First || start > end {
-			start = r.seg.floor(pos)
+		start := r.seg.floor(pos)
+		if r.next > start && r.next <= pos {
+			start = r.next
 		}
 		for start < end {
 			h, err := r.header(start, end)
