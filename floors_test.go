@@ -26,8 +26,9 @@ var floors = map[string][]string{
 	"tiering":          {"objectstore", "wal", "metadata"},
 	"tiering/batch":    {},
 	"tiering/entry":    {"metadata"},
-	"tiering/segment":  {"metadata", "tiering/batch", "tiering/producers"},
-	"tiering/manifest": {"metadata", "tiering/batch", "tiering/producers", "tiering/segment"},
+	"tiering/codec":    {},
+	"tiering/segment":  {"metadata", "tiering/batch", "tiering/codec", "tiering/producers"},
+	"tiering/manifest": {"metadata", "tiering/batch", "tiering/codec", "tiering/producers", "tiering/segment"},
 	"broker":           {"objectstore", "wal", "metadata", "tiering"},
 	"broker/wire":      {},
 	"broker/server":    {"broker/wire"},
@@ -43,7 +44,7 @@ var floors = map[string][]string{
 var impure = []string{"os", "net", "net/http", "crypto/rand", "math/rand", "math/rand/v2", "io/fs", "path/filepath", "os/exec", "syscall", "log/slog"}
 
 // pure are the folders whose non-test files hold decisions and codecs only.
-var pure = []string{"tiering/batch", "tiering/entry", "tiering/producers", "tiering/segment", "tiering/manifest", "broker/configs"}
+var pure = []string{"tiering/batch", "tiering/entry", "tiering/producers", "tiering/codec", "tiering/segment", "tiering/manifest", "broker/configs", "broker/group/classic"}
 
 // topLevel are the only entries that the root of the tree may have, hidden files aside.
 var topLevel = regexp.MustCompile(`^(cmd|broker|tiering|metadata|wal|objectstore|loadtest|deploy|go\.(mod|sum)|LICENSE|Makefile|README\.md|ARCHITECTURE\.md|floors_test\.go)$`)

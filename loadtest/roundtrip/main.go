@@ -4,6 +4,7 @@
 // deletes its write-ahead log and reads everything once more from the object store and etcd alone.
 //
 //	go run ./loadtest/roundtrip
+//	go run ./loadtest/roundtrip --config FILE                the same with `tidemark broker` on an external etcd and bucket
 //	go run ./loadtest/roundtrip --bootstrap HOST:PORT        any broker; no kills, no drain
 //
 // The last line is `records N, lost 0, duplicated 0, reordered 0`; the exit status is 0 only if it says so.
@@ -42,6 +43,7 @@ type options struct {
 	seed       uint64
 	binary     string
 	dataDir    string
+	config     string
 	brokerArgs []string
 	verbose    bool
 }
@@ -86,7 +88,8 @@ func parseOptions(args []string) (options, error) {
 	fs.Uint64Var(&o.seed, "seed", o.seed, "seed of the moments of the kills")
 	fs.StringVar(&o.binary, "tidemark", "", "tidemark binary; empty: build it")
 	fs.StringVar(&o.dataDir, "data-dir", "", "data folder of the Tidemark that is started; empty: a temporary one, removed at the end")
-	brokerArgs := fs.String("broker-args", "", "further arguments for `tidemark dev`, separated by spaces")
+	fs.StringVar(&o.config, "config", "", "run `tidemark broker` with this configuration file, on the etcd and object store that it names; empty: `tidemark dev`")
+	brokerArgs := fs.String("broker-args", "", "further arguments for the Tidemark that is started, separated by spaces")
 	fs.BoolVar(&o.verbose, "v", false, "show the broker's log")
 	if err := fs.Parse(args); err != nil {
 		return o, err
@@ -182,7 +185,11 @@ func (t *trip) start(ctx context.Context, listen string) error {
 		logTo = os.Stderr
 	}
 	began := time.Now()
-	args := append([]string{"dev", "--listen", listen, "--data-dir", t.dataDir}, t.brokerArgs...)
+	args := []string{"dev"}
+	if t.config != "" {
+		args = []string{"broker", "--config", t.config}
+	}
+	args = append(append(args, "--listeners", listen, "--admin-listener", "127.0.0.1:0", "--data-dir", t.dataDir), t.brokerArgs...)
 	b, err := process.Start(ctx, logTo, t.binary, args...)
 	if err != nil {
 		return err
