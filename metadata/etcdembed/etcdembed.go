@@ -124,18 +124,27 @@ func (s *Server) Close() {
 
 var _ kv.KV = (*etcdkv.KV)(nil)
 
-// quiet drops the warnings that etcd gives at every start about choices made here on purpose.
+// quiet turns into debug messages what etcd says at every start and stop of a single member that is as it should be.
 type quiet struct{ slog.Handler }
 
-var onPurpose = map[string]bool{
+var harmless = map[string]bool{
+	// Choices made here on purpose.
 	"etcd: Running http and grpc server on single port. This is not recommended for production.": true,
 	"etcd: simple token is not cryptographically signed":                                         true,
+	// Asked before a new folder's first commit; etcd asks again.
+	"etcd: Failed to detect schema version":  true,
+	"etcd: failed to update storage version": true,
+	// Closed soon after it was started; etcd does it at the next start.
+	"etcd: failed to update cluster version": true,
 }
 
 // Handle implements slog.Handler.
 func (h quiet) Handle(ctx context.Context, r slog.Record) error {
-	if onPurpose[r.Message] {
-		return nil
+	if harmless[r.Message] {
+		r.Level = slog.LevelDebug
+		if !h.Enabled(ctx, r.Level) {
+			return nil
+		}
 	}
 	return h.Handler.Handle(ctx, r)
 }

@@ -1,8 +1,10 @@
 package etcdembed_test
 
 import (
+	"bytes"
 	"errors"
 	"log/slog"
+	"sync"
 	"testing"
 	"time"
 
@@ -72,4 +74,38 @@ func TestFolderInUse(t *testing.T) {
 	}
 	s.Close()
 	start(t, dir)
+}
+
+// A first start, a use and an end without trouble log nothing.
+func TestQuiet(t *testing.T) {
+	var log lockedBuffer
+	s, err := etcdembed.Start(t.Context(), etcdembed.Options{Dir: t.TempDir(), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.KV().Txn(t.Context(), kv.Txn{Then: []kv.Op{kv.Put("a", nil)}}); err != nil {
+		t.Error(err)
+	}
+	s.Close()
+	<-s.Stopped()
+	if got := log.String(); got != "" {
+		t.Errorf("logged:\n%s", got)
+	}
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
 }
