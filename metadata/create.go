@@ -29,8 +29,14 @@ func (s *Store) CreateTopic(ctx context.Context, spec TopicSpec) (*Topic, error)
 	if err != nil {
 		return nil, fmt.Errorf("create topic: %w", err)
 	}
-	if _, ok := s.Image().Topic(spec.Name); ok {
-		return nil, fmt.Errorf("create topic %s: %w", spec.Name, ErrExists)
+	if _, ok := s.Image().Topic(spec.Name); ok { // or was, when the image is behind
+		page, err := s.read(ctx, kv.Range{Start: s.keys.name(spec.Name)})
+		if err == nil && len(page.Pairs) > 0 {
+			err = ErrExists
+		}
+		if err != nil {
+			return nil, fmt.Errorf("create topic %s: %w", spec.Name, err)
+		}
 	}
 	c := &creation{s: s, topic: t, first: 0, end: t.Partitions, owner: spec.Owner, incarnation: spec.Incarnation}
 	name := s.keys.name(t.Name)

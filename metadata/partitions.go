@@ -89,8 +89,8 @@ func (s *Store) SwapManifests(ctx context.Context, swaps []ManifestSwap) error {
 type partitionUpdate struct {
 	ids   []PartitionID
 	guard []kv.Compare // one at most, on a key other than a partition's; when it fails all is ErrFenced
-	// decide changes a copy of partition i, or leaves it as it is when nothing is to be done. It is called again after a lost
-	// swap and must recognise its own change.
+	// decide changes a copy of partition i, or leaves it as it is when nothing is to be done; that it is so is compared in
+	// etcd, since the image may be behind. It is called again after a lost swap and must recognise its own change.
 	decide func(i int, p *Partition) error
 }
 
@@ -157,7 +157,14 @@ func (s *Store) updateChunk(ctx context.Context, u partitionUpdate, items []int)
 		if attempt > 1 && !pause(ctx, attempt) {
 			break
 		}
-		t, left := s.partitionTxn(u, items, errs)
+		t, left, doubtful := s.partitionTxn(u, items, errs)
+		if attempt == 0 && len(doubtful) > 0 { // the image may be behind: no refusal without a look
+			if err := s.refresh(ctx, u, doubtful); err != nil {
+				return failAll(err)
+			}
+			clear(errs)
+			continue
+		}
 		if len(left) == 0 {
 			return errs
 		}
@@ -186,15 +193,39 @@ func (s *Store) updateChunk(ctx context.Context, u partitionUpdate, items []int)
 	return failAll(ErrConflict)
 }
 
-// partitionTxn makes the transaction for the items that are still to be done, which it returns; it notes those that cannot.
-func (s *Store) partitionTxn(u partitionUpdate, items []int, errs map[int]error) (kv.Txn, []int) {
+// refresh brings the image up to date about partitions and their topics.
+func (s *Store) refresh(ctx context.Context, u partitionUpdate, items []int) error {
+	var ops []kv.Op
+	topics := map[TopicID]struct{}{}
+	for _, i := range items {
+		id := u.ids[i]
+		if _, ok := topics[id.Topic]; !ok {
+			topics[id.Topic] = struct{}{}
+			ops = append(ops, kv.Get(s.keys.topic(id.Topic)))
+		}
+		ops = append(ops, kv.Get(s.keys.partition(id)))
+	}
+	res, _, err := s.txn(ctx, kv.Txn{Then: ops})
+	if err != nil {
+		return err
+	}
+	events := make([]kv.Event, len(ops))
+	for i, op := range ops {
+		events[i] = found(op.Key, res.Gets[i], res.Revision)
+	}
+	s.observe(events...)
+	return nil
+}
+
+// partitionTxn makes the transaction for the items that can be done, which it returns. It notes the errors of the others
+// and returns those that are there but refused.
+func (s *Store) partitionTxn(u partitionUpdate, items []int, errs map[int]error) (t kv.Txn, left, doubtful []int) {
 	im := s.Image()
-	t := kv.Txn{If: append([]kv.Compare(nil), u.guard...)}
+	t.If = append(t.If, u.guard...)
 	for _, g := range u.guard {
 		t.Else = append(t.Else, kv.Get(g.Key))
 	}
 	topics := map[TopicID]struct{}{}
-	var left []int
 	var gets []kv.Op
 	for _, i := range items {
 		id := u.ids[i]
@@ -210,9 +241,7 @@ func (s *Store) partitionTxn(u partitionUpdate, items []int, errs map[int]error)
 		}
 		if err != nil {
 			errs[i] = err
-			continue
-		}
-		if p == *old {
+			doubtful = append(doubtful, i)
 			continue
 		}
 		if _, ok := topics[id.Topic]; !ok { // a deleted topic must not get new manifests
@@ -222,10 +251,12 @@ func (s *Store) partitionTxn(u partitionUpdate, items []int, errs map[int]error)
 		}
 		key := s.keys.partition(id)
 		t.If = append(t.If, kv.Unchanged(key, int64(old.Revision)))
-		t.Then = append(t.Then, kv.Put(key, appendPartition(nil, &p)))
+		if p != *old {
+			t.Then = append(t.Then, kv.Put(key, appendPartition(nil, &p)))
+		}
 		gets = append(gets, kv.Get(key))
 		left = append(left, i)
 	}
 	t.Else = append(t.Else, gets...)
-	return t, left
+	return t, left, doubtful
 }

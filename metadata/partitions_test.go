@@ -49,6 +49,38 @@ func TestAcquirePartitions(t *testing.T) {
 	})
 }
 
+// Two brokers whose images are behind each other's: what the image says about a partition is never taken for granted.
+func TestStaleImages(t *testing.T) {
+	inBubble(t, func(h *harness) {
+		topic := h.create("orders", 2)
+		ids := h.ids(topic)
+		other := h.open()
+		inc2 := h.register(other, Broker{ID: 2, Token: "data-2"}).Incarnation
+		synctest.Wait()
+		h.kv.StallWatches(true)
+		h.must(other.AcquirePartitions(h.Context(), 2, inc2, ids))
+		// h.s still believes that they are its own, with epoch 0.
+		if err := h.s.SetLogStart(h.Context(), ids[0], 0, 0); !errors.Is(err, ErrFenced) {
+			h.Errorf("nothing to do, but fenced: %v", err)
+		}
+		h.must(h.s.AcquirePartitions(h.Context(), 1, h.inc, ids))
+		for _, id := range ids {
+			if p := h.partition(id); p.LeaderEpoch != 2 || p.Owner != 1 {
+				h.Errorf("%+v", p)
+			}
+		}
+		// other still believes in epoch 1; what it believes is no ground for refusing.
+		h.must(other.SetLogStart(h.Context(), ids[0], 2, 5))
+		if err := other.SetLogStart(h.Context(), ids[1], 1, 5); !errors.Is(err, ErrFenced) {
+			h.Errorf("old epoch: %v", err)
+		}
+		h.must(other.DeleteTopic(h.Context(), topic.ID))
+		if _, err := h.s.CreateTopic(h.Context(), TopicSpec{Name: "orders", Partitions: 1, Owner: 1, Incarnation: h.inc}); err != nil {
+			h.Errorf("the name of a deleted topic: %v", err)
+		}
+	})
+}
+
 func TestAcquireUnknownOutcomes(t *testing.T) {
 	for _, f := range []memkv.Fault{{Lost: true}, {Unknown: true}, {Late: time.Minute}} {
 		inBubble(t, func(h *harness) {

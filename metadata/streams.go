@@ -149,6 +149,7 @@ func (s *Store) SealStream(ctx context.Context, id StreamID, expect Revision, en
 	if err != nil {
 		return fmt.Errorf("seal stream %s: %w", id, err)
 	}
+	s.forgetProgress(id)
 	return nil
 }
 
