@@ -19,7 +19,7 @@ import (
 )
 
 // stagingBytes is the length of a piece of staging memory.
-const stagingBytes = 4 << 20
+const stagingBytes = 1 << 20
 
 // crcStepBytes is how much is copied at a time, so that the checksums find it in the processor's cache.
 const crcStepBytes = 64 << 10

@@ -3,8 +3,10 @@ package tiering
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/tidemarkmq/tidemark/metadata"
@@ -35,18 +37,18 @@ func TestSealsByAgeAndBySize(t *testing.T) {
 		w.up()
 		stop := w.running(func(o *UploaderOptions) { o.SealAge, o.SealBytes = 3*time.Second, 100_000 })
 		w.append(p[0], 1, 100)
-		time.Sleep(2900 * time.Millisecond)
-		if len(w.committed) != 0 {
-			t.Fatalf("sealed before its time: %+v", w.committed)
+		w.sleep(2900 * time.Millisecond)
+		if len(w.told()) != 0 {
+			t.Fatalf("sealed before its time: %+v", w.told())
 		}
-		time.Sleep(200 * time.Millisecond)
-		if len(w.committed) != 1 || w.stream.trimmed != w.stream.Durable() {
-			t.Fatalf("not sealed in time: %+v, trimmed to %d of %d", w.committed, w.stream.trimmed, w.stream.Durable())
+		w.sleep(200 * time.Millisecond)
+		if len(w.told()) != 1 || w.stream.trimmedTo() != w.stream.Durable() {
+			t.Fatalf("not sealed in time: %+v, trimmed to %d of %d", w.told(), w.stream.trimmedTo(), w.stream.Durable())
 		}
 		for range 25 {
 			w.append(p[1], 1, 10_000)
 		}
-		time.Sleep(100 * time.Millisecond)
+		w.sleep(100 * time.Millisecond)
 		if n := w.objects(segment.Single); n != 3 {
 			t.Fatalf("%d objects, want one by age and two by size", n)
 		}
@@ -72,8 +74,8 @@ func TestLargePartitionsGetObjectsOfTheirOwn(t *testing.T) {
 		if len(pending) != 2 || w.objects(segment.Shared) != 1 || w.objects(segment.Single) != 1 {
 			t.Fatalf("%d pending, %d shared, %d single", len(pending), w.objects(segment.Shared), w.objects(segment.Single))
 		}
-		if pending[0].From != pending[1].From || pending[0].To != pending[1].To || len(w.committed) != 3 {
-			t.Errorf("one seal, but %+v and ranges %+v", pending, w.committed)
+		if pending[0].From != pending[1].From || pending[0].To != pending[1].To || len(w.told()) != 3 {
+			t.Errorf("one seal, but %+v and ranges %+v", pending, w.told())
 		}
 		w.oracle()
 		w.verify(true)
@@ -90,13 +92,13 @@ func TestOutageOnlyDelays(t *testing.T) {
 			stop := w.running(nil)
 			w.append(p[0], 2, 1000)
 			w.append(p[1], 2, 1000)
-			time.Sleep(1100 * time.Millisecond)
-			if fault != faulty.AppliedLost && (w.stream.trimmed != 0 || len(w.committed) != 0) {
-				t.Fatalf("fault %d: trimmed to %d, committed %+v while the store is away", fault, w.stream.trimmed, w.committed)
+			w.sleep(1100 * time.Millisecond)
+			if fault != faulty.AppliedLost && (w.stream.trimmedTo() != 0 || len(w.told()) != 0) {
+				t.Fatalf("fault %d: trimmed to %d, committed %+v while the store is away", fault, w.stream.trimmedTo(), w.told())
 			}
 			w.append(p[0], 2, 1000) // acknowledgements go on
-			time.Sleep(5 * time.Minute)
-			if w.uploader.Committed() != w.stream.Durable() || w.stream.trimmed != w.stream.Durable() {
+			w.sleep(5 * time.Minute)
+			if w.uploader.Committed() != w.stream.Durable() || w.stream.trimmedTo() != w.stream.Durable() {
 				t.Fatalf("fault %d: committed %d of %d after the outage", fault, w.uploader.Committed(), w.stream.Durable())
 			}
 			w.check(stop())
@@ -111,8 +113,11 @@ func TestOutageOnlyDelays(t *testing.T) {
 func TestNobodyIsToldOfAFailedFlush(t *testing.T) {
 	inWorld(t, func(w *world) {
 		// The first object is refused for long; every later one is taken.
+		var mu sync.Mutex
 		first := ""
 		w.store = putHook{w.bucket, func(key string) error {
+			mu.Lock()
+			defer mu.Unlock()
 			if first == "" {
 				first = key
 			}
@@ -126,22 +131,28 @@ func TestNobodyIsToldOfAFailedFlush(t *testing.T) {
 		stop := w.running(nil)
 		w.append(p[0], 1, 100)
 		w.append(p[1], 1, 100)
-		time.Sleep(1200 * time.Millisecond)
+		w.sleep(1200 * time.Millisecond)
 		w.append(p[0], 1, 100)
-		time.Sleep(20 * time.Second)
+		w.sleep(20 * time.Second)
 		if n := w.objects(); n != 1 {
 			t.Fatalf("%d objects, want the second", n)
 		}
-		if len(w.committed) != 0 || w.stream.trimmed != 0 || w.catalog.End(p[0]) != 0 {
-			t.Fatalf("told of %+v though the first flush failed", w.committed)
+		if len(w.told()) != 0 || w.stream.trimmedTo() != 0 || w.catalog.End(p[0]) != 0 {
+			t.Fatalf("told of %+v though the first flush failed", w.told())
 		}
-		time.Sleep(2 * time.Minute)
-		if len(w.committed) != 3 || w.committed[2].Start != 1 {
-			t.Fatalf("after the outage: %+v", w.committed)
+		w.sleep(2 * time.Minute)
+		if len(w.told()) != 3 || w.told()[2].Start != 1 {
+			t.Fatalf("after the outage: %+v", w.told())
 		}
 		w.check(stop())
 		w.oracle()
 	})
+}
+
+// sleep lets the bubble's time pass, and everything that is due happen.
+func (w *world) sleep(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
 }
 
 var epoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) // where the bubble's clock starts
@@ -207,8 +218,8 @@ func TestCommitOutcomeUnknown(t *testing.T) {
 			w.kv.SetFaults(nil)
 			pending, err := w.meta.PendingObjects(w.ctx)
 			w.check(err)
-			if len(pending) != 1 || w.objects() != 1 || len(w.committed) != 1 {
-				t.Errorf("%s: %d pending, %d objects, told of %+v", name, len(pending), w.objects(), w.committed)
+			if len(pending) != 1 || w.objects() != 1 || len(w.told()) != 1 {
+				t.Errorf("%s: %d pending, %d objects, told of %+v", name, len(pending), w.objects(), w.told())
 			}
 			w.oracle()
 			w.verify(true)
@@ -231,8 +242,8 @@ func TestFencedUploaderStops(t *testing.T) {
 		if err := stop(); !errors.Is(err, metadata.ErrFenced) {
 			t.Errorf("run: %v", err)
 		}
-		if len(w.committed) != 0 || w.stream.trimmed != 0 {
-			t.Errorf("told of %+v, trimmed to %d", w.committed, w.stream.trimmed)
+		if len(w.told()) != 0 || w.stream.trimmedTo() != 0 {
+			t.Errorf("told of %+v, trimmed to %d", w.told(), w.stream.trimmedTo())
 		}
 	})
 }
@@ -265,7 +276,7 @@ func TestCorruptEntriesStopTheUploader(t *testing.T) {
 			if err := w.tryUpload(w.ctx); !errors.Is(err, ErrCorrupt) {
 				t.Errorf("%s: %v", name, err)
 			}
-			if w.stream.trimmed != 0 || len(w.committed) != 0 {
+			if w.stream.trimmedTo() != 0 || len(w.told()) != 0 {
 				t.Errorf("%s: trimmed or told", name)
 			}
 		})
@@ -280,14 +291,14 @@ func TestDeletedTopicsAreNotUploaded(t *testing.T) {
 		w.append(b[0], 1, 100)
 		w.check(w.meta.DeleteTopic(w.ctx, b[0].Topic))
 		w.upload()
-		if len(w.committed) != 1 || w.committed[0].Partition != a[0] {
-			t.Fatalf("committed %+v", w.committed)
+		if len(w.told()) != 1 || w.told()[0].Partition != a[0] {
+			t.Fatalf("committed %+v", w.told())
 		}
 		w.append(a[0], 1, 100)
 		w.check(w.meta.DeleteTopic(w.ctx, a[0].Topic))
 		w.upload()
-		if len(w.committed) != 1 || w.stream.trimmed != w.stream.Durable() {
-			t.Fatalf("nothing was left to commit, yet %+v; trimmed to %d", w.committed, w.stream.trimmed)
+		if len(w.told()) != 1 || w.stream.trimmedTo() != w.stream.Durable() {
+			t.Fatalf("nothing was left to commit, yet %+v; trimmed to %d", w.told(), w.stream.trimmedTo())
 		}
 	})
 }
@@ -305,18 +316,20 @@ func TestRecoveryCommitsEachBatchOnce(t *testing.T) {
 		w.check(w.maintainer.Pass(w.ctx)) // the pending keys are gone
 		w.append(p[0], 5, 100)
 		w.stream.trimmed = 0
+		w.mu.Lock()
 		w.committed = nil
+		w.mu.Unlock()
 		st, err := w.meta.RecoverStream(w.ctx, w.state.ID, w.inc)
 		w.check(err)
 		w.state = st
 		o := w.uploaderOptions()
 		w.check(DrainRecovered(w.ctx, w.stream, w.stream.Durable(), withFrom(o, wal.Position(st.Committed))))
-		if len(w.committed) != 1 || w.committed[0].Start != 6 || w.committed[0].End != 11 {
-			t.Fatalf("committed %+v", w.committed)
+		if len(w.told()) != 1 || w.told()[0].Start != 6 || w.told()[0].End != 11 {
+			t.Fatalf("committed %+v", w.told())
 		}
 		w.check(DrainRecovered(w.ctx, w.stream, w.stream.Durable(), withFrom(o, 0)))
-		if len(w.committed) != 1 {
-			t.Fatalf("committed twice: %+v", w.committed)
+		if len(w.told()) != 1 {
+			t.Fatalf("committed twice: %+v", w.told())
 		}
 		w.oracle()
 		w.verify(false)
@@ -336,7 +349,7 @@ func TestManyPendingObjectsMakeBiggerSeals(t *testing.T) {
 		stop := w.running(func(o *UploaderOptions) { o.SealAge = time.Second })
 		for range 2 {
 			w.append(p[0], 1, 100)
-			time.Sleep(1100 * time.Millisecond)
+			w.sleep(1100 * time.Millisecond)
 		}
 		select {
 		case <-w.catalog.pressed:
@@ -344,11 +357,11 @@ func TestManyPendingObjectsMakeBiggerSeals(t *testing.T) {
 			t.Error("over the soft cap absorbing is not asked for")
 		}
 		w.append(p[0], 1, 100)
-		time.Sleep(7 * time.Second)
+		w.sleep(7 * time.Second)
 		if n := w.catalog.pendingCount(); n != 2 {
 			t.Errorf("%d pending: sealing is not throttled", n)
 		}
-		time.Sleep(2 * time.Second)
+		w.sleep(2 * time.Second)
 		if n := w.catalog.pendingCount(); n != 3 {
 			t.Errorf("%d pending: sealing has stopped", n)
 		}

@@ -113,7 +113,8 @@ type world struct {
 	catalog    *Catalog
 	uploader   *Uploader
 	maintainer *Maintainer
-	committed  []Range
+	mu         sync.Mutex
+	committed  []Range // under mu: what OnCommitted was told
 	stop       func()
 	ctx        context.Context
 	token      int
@@ -199,7 +200,24 @@ func (w *world) assemble() {
 func (w *world) uploaderOptions() UploaderOptions {
 	return UploaderOptions{Stream: w.stream, StreamID: w.state.ID, Revision: w.state.Revision, FirstSeq: w.catalog.LastSeq(w.state.ID), Catalog: w.catalog,
 		Store: w.store, Meta: w.keeper, SealBytes: w.sealBytes, SingleBytes: 1 << 20, SealAge: time.Second,
-		OnCommitted: func(r []Range) { w.committed = append(w.committed, r...) }}
+		OnCommitted: func(r []Range) {
+			w.mu.Lock()
+			w.committed = append(w.committed, r...)
+			w.mu.Unlock()
+		}}
+}
+
+// told is what OnCommitted was told; trimmed is the WAL's trimmed end.
+func (w *world) told() []Range {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.committed)
+}
+
+func (s *memoryStream) trimmedTo() wal.Position {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.trimmed
 }
 
 func (w *world) down() {
