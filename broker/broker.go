@@ -15,12 +15,10 @@ import (
 	"github.com/tidemarkmq/tidemark/broker/admin"
 	"github.com/tidemarkmq/tidemark/broker/configs"
 	"github.com/tidemarkmq/tidemark/metadata"
-	"github.com/tidemarkmq/tidemark/objectstore/dial"
 	"github.com/tidemarkmq/tidemark/tiering"
 )
 
 const (
-	slabBytes       = 8 << 20
 	registrationTTL = 10 * time.Second
 	answerWait      = 20 * time.Second // for requests in flight at shutdown
 	cleanupWait     = 10 * time.Second
@@ -43,12 +41,13 @@ type Broker struct {
 	meter   metric.Meter
 	ready   admin.Readiness
 	nodeID  metadata.BrokerID
+	seams   seams
 
 	// Set by start, in this order.
 	dir          *dataDir
 	meta         *metadata.Store
-	store        *dial.Store // for uploads and maintenance
-	coldStore    *dial.Store // for readers
+	store        store // for uploads and maintenance
+	coldStore    store // for readers
 	registration *metadata.Registration
 	incarnation  metadata.Incarnation
 	catalog      *tiering.Catalog
@@ -63,20 +62,24 @@ func New(c Config, logger *slog.Logger) (*Broker, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("configuration:\n%w", err)
 	}
-	registry, err := configs.New(configs.Options{Static: staticConfigs(c), MaxBatchBytes: slabBytes - 64<<10})
+	b := &Broker{config: c, logger: logger, nodeID: metadata.BrokerID(c.NodeID), fatal: make(chan error, 1)}
+	b.seams = b.production()
+	return b, b.prepare()
+}
+
+// prepare makes what needs nothing but the configuration.
+func (b *Broker) prepare() error {
+	var err error
+	b.configs, err = configs.New(configs.Options{Static: staticConfigs(b.config), MaxBatchBytes: int64(b.seams.slabBytes - b.seams.slabBytes/128)})
 	if err != nil {
-		return nil, fmt.Errorf("configuration: kafka: %w", err)
+		return fmt.Errorf("configuration: kafka: %w", err)
 	}
-	metrics, err := admin.NewMetrics()
-	if err != nil {
-		return nil, err
+	if b.metrics, err = admin.NewMetrics(); err != nil {
+		return err
 	}
-	b := &Broker{
-		config: c, configs: registry, logger: logger, metrics: metrics, meter: metrics.Meter(),
-		nodeID: metadata.BrokerID(c.NodeID), fatal: make(chan error, 1),
-	}
+	b.meter = b.metrics.Meter()
 	b.ready.Unmet("start", "the broker is starting")
-	return b, nil
+	return nil
 }
 
 // staticConfigs are the broker's settings under Kafka's names, as DescribeConfigs shows them.
@@ -100,6 +103,9 @@ func (b *Broker) Run(ctx context.Context, ready func(Info)) error {
 		return err
 	}
 	defer closeAll(listeners)
+	// In the end first the background parts stop, then what they stand on is closed.
+	var opened resources
+	defer opened.close(b.logger)
 	life, endLife := context.WithCancel(context.WithoutCancel(ctx))
 	defer b.tasks.Wait()
 	defer endLife()
@@ -115,9 +121,7 @@ func (b *Broker) Run(ctx context.Context, ready func(Info)) error {
 			return admin.Serve(ctx, l, admin.Options{Metrics: b.metrics, Readiness: &b.ready, Logger: b.logger, Profiling: b.config.Profiling})
 		})
 	}
-	cleanup, err := b.openParts(ctx, life, advertised)
-	defer cleanup()
-	if err != nil {
+	if err := b.openParts(ctx, life, advertised, &opened); err != nil {
 		return notIfDone(ctx, err)
 	}
 	s, err := b.startServing(ctx, life, listeners)
@@ -178,7 +182,7 @@ func (b *Broker) listen() ([]net.Listener, metadata.Broker, error) {
 	var listeners []net.Listener
 	self := metadata.Broker{ID: b.nodeID, Rack: b.config.Rack}
 	for _, addr := range b.config.Listeners {
-		l, err := net.Listen("tcp", addr)
+		l, err := b.seams.listen(addr)
 		if err != nil {
 			closeAll(listeners)
 			return nil, self, fmt.Errorf("listeners: %w", err)
@@ -210,54 +214,55 @@ func closeAll(listeners []net.Listener) {
 	}
 }
 
-// openParts opens what needs no incarnation, registers the broker, and drains what former runs left. The returned function is
-// to be called whatever the error.
-func (b *Broker) openParts(ctx, life context.Context, self metadata.Broker) (cleanup func(), err error) {
-	var undo []func()
-	cleanup = func() {
-		for i := len(undo) - 1; i >= 0; i-- {
-			undo[i]()
+// resources are what is to be closed in the end, in the reverse order of opening.
+type resources []struct {
+	what  string
+	close func() error
+}
+
+func (r *resources) add(what string, fn func() error) {
+	*r = append(*r, struct {
+		what  string
+		close func() error
+	}{what, fn})
+}
+
+func (r *resources) close(logger *slog.Logger) {
+	for i := len(*r) - 1; i >= 0; i-- {
+		if err := (*r)[i].close(); err != nil {
+			logger.Warn("close "+(*r)[i].what, "error", err)
 		}
 	}
-	closing := func(what string, fn func() error) {
-		undo = append(undo, func() {
-			if err := fn(); err != nil {
-				b.logger.Warn("close "+what, "error", err)
-			}
-		})
+}
+
+// openParts opens what needs no incarnation, registers the broker, and drains what former runs left. What it opened is in opened,
+// whatever the error.
+func (b *Broker) openParts(ctx, life context.Context, self metadata.Broker, opened *resources) (err error) {
+	if b.dir, err = b.seams.openData(b.config.DataDir); err != nil {
+		return err
 	}
-	if b.dir, err = openDataDir(b.config.DataDir); err != nil {
-		return cleanup, err
-	}
-	closing("the data folder", b.dir.close)
+	opened.add("the data folder", b.dir.close)
 	var closeMeta func()
 	if b.meta, closeMeta, err = b.openMetadata(ctx); err != nil {
-		return cleanup, err
+		return err
 	}
-	undo = append(undo, closeMeta)
-	watch, endWatch := context.WithCancel(life)
-	watched := make(chan struct{})
-	b.spawn(watch, "metadata", func(ctx context.Context) error {
-		defer close(watched)
-		return b.meta.Run(ctx)
-	})
-	undo = append(undo, func() { endWatch(); <-watched })
-
-	if b.store, err = b.openStore(ctx); err != nil {
-		return cleanup, err
+	opened.add("the metadata", func() error { closeMeta(); return nil })
+	b.spawn(life, "metadata", b.meta.Run)
+	if b.store, err = b.seams.openStore(ctx); err != nil {
+		return err
 	}
-	closing("the object store", b.store.Close)
-	if b.coldStore, err = b.openStore(ctx); err != nil {
-		return cleanup, err
+	opened.add("the object store", b.store.Close)
+	if b.coldStore, err = b.seams.openStore(ctx); err != nil {
+		return err
 	}
-	closing("the object store", b.coldStore.Close)
+	opened.add("the object store", b.coldStore.Close)
 	if err = b.awaitStore(ctx, b.store); err != nil {
-		return cleanup, err
+		return err
 	}
 	if err = b.register(ctx, self); err != nil {
-		return cleanup, err
+		return err
 	}
-	closing("the registration", func() error {
+	opened.add("the registration", func() error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupWait)
 		defer cancel()
 		return b.registration.Close(ctx)
@@ -266,11 +271,11 @@ func (b *Broker) openParts(ctx, life context.Context, self metadata.Broker) (cle
 		Store: b.coldStore, Partitions: b.meta, Cluster: b.meta.Image().ClusterID(),
 		CacheBytes: b.config.BlockCacheBytes / 4, Logger: b.logger.With("part", "tiering"), Meter: b.meter,
 	})
-	undo = append(undo, b.catalog.Close)
+	opened.add("the catalog", func() error { b.catalog.Close(); return nil })
 	if err = b.catalog.Load(ctx, b.meta); err != nil {
-		return cleanup, fmt.Errorf("load the catalog of objects: %w", err)
+		return fmt.Errorf("load the catalog of objects: %w", err)
 	}
-	return cleanup, b.recoverStreams(ctx)
+	return b.recoverStreams(ctx)
 }
 
 // register makes the broker known. One broker serves a cluster in this version, so another live one is refused.

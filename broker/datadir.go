@@ -5,10 +5,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/tidemarkmq/tidemark/wal"
 )
 
 const (
@@ -27,7 +30,10 @@ type dataDir struct {
 	// token identifies the folder for ever. A broker that registers with the token of a registration still in etcd is the same
 	// one, started again: the lock proves that its former process is gone.
 	token string
-	lock  *os.File
+	lock  io.Closer
+	// files is the file system that the folder is in, and walFolders lists the folders of WAL streams there by their names.
+	files      wal.FS
+	walFolders func() ([]string, error)
 }
 
 // errLocked says that another process has the folder.
@@ -48,12 +54,47 @@ func openDataDir(path string) (*dataDir, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("data folder: %w", err), lock.Close())
 	}
-	return &dataDir{path: path, token: token, lock: lock}, nil
+	d := &dataDir{path: path, token: token, lock: lock, files: wal.OSFS()}
+	d.walFolders = func() ([]string, error) { return subfolders(d.wal()) }
+	return d, nil
+}
+
+// subfolders lists the folders of WAL streams.
+func subfolders(path string) ([]string, error) {
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		if e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
 }
 
 func (d *dataDir) close() error { return d.lock.Close() }
 
 func (d *dataDir) wal() string { return filepath.Join(d.path, walFolder) }
+
+// removeWAL removes the folder of a WAL stream with all its files. A folder that is not there is no error.
+func (d *dataDir) removeWAL(name string) error {
+	path := filepath.Join(d.wal(), name)
+	files, err := d.files.List(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := d.files.Remove(filepath.Join(path, f)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return d.files.Remove(path)
+}
 
 func readOrMakeToken(name string) (string, error) {
 	text, err := os.ReadFile(name)

@@ -85,6 +85,7 @@ func (s *serving) start(ctx, life context.Context, listeners []net.Listener) err
 		Groups: groups, Configs: b.configs, Opener: o, LogDir: b.config.DataDir, Logger: b.logger.With("part", "handler"), Meter: b.meter,
 	}
 	o.config = h.TopicConfig
+	h.Start()
 	if err := b.acquireAll(ctx, o); err != nil {
 		return err
 	}
@@ -102,11 +103,16 @@ func (s *serving) start(ctx, life context.Context, listeners []net.Listener) err
 // openLog makes the stream of this incarnation and what stands directly on it.
 func (s *serving) openLog(ctx, life context.Context) error {
 	b := s.broker
-	var err error
+	// The folder comes first: a recorded stream without a folder is a lost disk, and the next start would refuse it.
+	id := metadata.NewStreamID(b.incarnation, metadata.ClassLocal)
+	err := b.dir.files.MkdirAll(b.streamFolder(id))
+	if err != nil {
+		return fmt.Errorf("make the folder of the write-ahead log: %w", err)
+	}
 	if s.stream, err = b.meta.CreateStream(ctx, b.nodeID, b.incarnation, metadata.ClassLocal); err != nil {
 		return err
 	}
-	o := b.walOptions(s.stream.ID)
+	o := b.walOptions(id)
 	o.Meter = b.meter
 	if s.log, err = wal.New(o); err != nil {
 		return fmt.Errorf("open the write-ahead log: %w", err)

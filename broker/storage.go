@@ -23,7 +23,7 @@ const (
 
 // openMetadata starts or connects etcd and reads the cluster's image. The returned function ends both.
 func (b *Broker) openMetadata(ctx context.Context) (*metadata.Store, func(), error) {
-	kv, closeKV, err := b.openEtcd(ctx)
+	kv, closeKV, err := b.seams.openKV(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -78,13 +78,17 @@ func readSecret(name string) (string, error) {
 	return strings.TrimSpace(string(text)), nil
 }
 
-// openStore opens the object store. Readers and uploads get connections of their own.
-func (b *Broker) openStore(ctx context.Context) (*dial.Store, error) {
+// dialStore opens the object store. Readers and uploads get connections of their own.
+func (b *Broker) dialStore(ctx context.Context) (store, error) {
 	c := b.config.ObjectStore
-	return dial.Open(ctx, dial.Config{
+	s, err := dial.Open(ctx, dial.Config{
 		URL: c.URL, AccessKeyFile: c.AccessKeyFile, SecretKeyFile: c.SecretKeyFile, CAFile: c.CAFile,
 		Logger: b.logger.With("part", "object store"), Meter: b.meter,
 	})
+	if err != nil {
+		return nil, err // not s: a nil pointer in an interface is not nil
+	}
+	return s, nil
 }
 
 // awaitStore returns when the store has shown that it keeps the contract. A store that is away is waited for, with the reason

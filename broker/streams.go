@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strconv"
 
@@ -23,8 +22,8 @@ func (b *Broker) streamFolder(id metadata.StreamID) string {
 func (b *Broker) walOptions(id metadata.StreamID) wal.Options {
 	mode := map[string]wal.SyncMode{"auto": wal.SyncAuto, "direct": wal.SyncDirect, "data": wal.SyncData}[b.config.WAL.Sync]
 	return wal.Options{
-		Dir: b.streamFolder(id), FreeDir: filepath.Join(b.dir.wal(), freeFolder), Epoch: uint64(id.Epoch()),
-		SegmentBytes: b.config.WAL.SegmentBytes, SlabBytes: slabBytes, SlabCount: int(b.config.TailCacheBytes / slabBytes),
+		FS: b.dir.files, Dir: b.streamFolder(id), FreeDir: filepath.Join(b.dir.wal(), freeFolder), Epoch: uint64(id.Epoch()),
+		SegmentBytes: b.config.WAL.SegmentBytes, SlabBytes: b.seams.slabBytes, SlabCount: int(b.config.TailCacheBytes / int64(b.seams.slabBytes)),
 		MaxBytes: b.config.WAL.MaxBytes, Sync: mode, Logger: b.logger.With("part", "wal"),
 	}
 }
@@ -88,34 +87,33 @@ func (b *Broker) missingStream(ctx context.Context, s metadata.StreamState, logg
 	return b.meta.SealStream(ctx, s.ID, s.Revision, s.Committed)
 }
 
-// removeSealedFolders removes what a crash between sealing and removing left behind. A folder that etcd knows nothing of is left
-// alone and named: it may belong to another cluster.
+// removeSealedFolders removes what a crash between sealing and removing, or between making a folder and its stream, left behind. A
+// folder with content that etcd knows nothing of is left alone and named: it may belong to another cluster.
 func (b *Broker) removeSealedFolders(ctx context.Context) error {
 	streams, err := b.meta.Streams(ctx, b.nodeID)
 	if err != nil {
 		return fmt.Errorf("list the WAL streams: %w", err)
 	}
-	sealed := map[string]metadata.StreamID{}
+	sealed := map[string]bool{}
 	for _, s := range streams {
 		if s.State == metadata.StreamSealed {
-			sealed[filepath.Base(b.streamFolder(s.ID))] = s.ID
+			sealed[filepath.Base(b.streamFolder(s.ID))] = true
 		}
 	}
-	entries, err := os.ReadDir(b.dir.wal())
+	folders, err := b.dir.walFolders()
 	if err != nil {
-		return err
+		return fmt.Errorf("list the WAL folders: %w", err)
 	}
-	for _, e := range entries {
-		if e.Name() == freeFolder {
-			continue
-		}
-		id, ok := sealed[e.Name()]
-		if !ok {
-			b.logger.Warn("a WAL folder belongs to no stream of this broker in etcd; it is left alone", "folder", filepath.Join(b.dir.wal(), e.Name()))
-			continue
-		}
-		if err := os.RemoveAll(b.streamFolder(id)); err != nil {
-			b.logger.Warn("remove a sealed WAL folder", "error", err)
+	for _, name := range folders {
+		switch {
+		case name == freeFolder:
+		case sealed[name]:
+			if err := b.dir.removeWAL(name); err != nil {
+				b.logger.Warn("remove a sealed WAL folder; the next start tries again", "folder", name, "error", err)
+			}
+		case b.dir.files.Remove(filepath.Join(b.dir.wal(), name)) == nil: // it was empty: no stream ever was in it
+		default:
+			b.logger.Warn("a WAL folder belongs to no stream of this broker in etcd; it is left alone", "folder", filepath.Join(b.dir.wal(), name))
 		}
 	}
 	return nil

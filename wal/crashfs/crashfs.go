@@ -49,6 +49,7 @@ type FS struct {
 	ops      int
 	crashAt  int
 	crashed  bool
+	gone     chan struct{} // closed at the crash
 	noDirect bool
 	fault    func(Op) error
 	capacity int64
@@ -76,7 +77,9 @@ func (o dirOp) touches(dir string) bool {
 
 // New returns an empty file system of unbounded capacity.
 func New() *FS {
-	return &FS{dirs: map[string]bool{"/": true, ".": true}, names: map[string]*inode{}, durable: map[string]*inode{}}
+	return &FS{
+		dirs: map[string]bool{"/": true, ".": true}, names: map[string]*inode{}, durable: map[string]*inode{}, gone: make(chan struct{}),
+	}
 }
 
 // SetDirect says whether OpenDirect is supported, as it is at first.
@@ -96,7 +99,18 @@ func (f *FS) SetFault(fn func(Op) error) { f.set(func() { f.fault = fn }) }
 func (f *FS) CrashAt(n int) { f.set(func() { f.crashAt = n }) }
 
 // Crash crashes now.
-func (f *FS) Crash() { f.set(func() { f.crashed = true }) }
+func (f *FS) Crash() { f.set(f.crash) }
+
+// Crashed is closed at the crash, so that a test can end the rest of the machine too.
+func (f *FS) Crashed() <-chan struct{} { return f.gone }
+
+// crash is called with mu held.
+func (f *FS) crash() {
+	if !f.crashed {
+		f.crashed = true
+		close(f.gone)
+	}
+}
 
 func (f *FS) set(fn func()) {
 	f.mu.Lock()
@@ -133,7 +147,7 @@ func (f *FS) begin(kind Kind, name string) (crash bool, err error) {
 	}
 	f.ops++
 	if f.ops == f.crashAt {
-		f.crashed = true
+		f.crash()
 		return true, nil
 	}
 	if f.fault != nil {
@@ -272,6 +286,27 @@ func (f *FS) List(dir string) ([]string, error) {
 	for n := range f.names {
 		if filepath.Dir(n) == dir {
 			names = append(names, filepath.Base(n))
+		}
+	}
+	sort.Strings(names)
+	return names, nil
+}
+
+// Folders returns the names of the folders in dir, sorted, without its path.
+func (f *FS) Folders(dir string) ([]string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	dir = filepath.Clean(dir)
+	if f.crashed {
+		return nil, ErrCrashed
+	}
+	if !f.dirs[dir] {
+		return nil, fmt.Errorf("crashfs: list %s: %w", dir, fs.ErrNotExist)
+	}
+	var names []string
+	for d := range f.dirs {
+		if d != dir && filepath.Dir(d) == dir {
+			names = append(names, filepath.Base(d))
 		}
 	}
 	sort.Strings(names)
