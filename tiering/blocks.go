@@ -203,11 +203,11 @@ func (c *blockCache) startLocked(object segment.ID, blocks []segment.Block, i, r
 	return e
 }
 
-// reserveLocked takes n bytes, which is a size class, evicting what nobody uses. For prefetching it leaves alone what was prefetched
-// and not read yet.
+// reserveLocked takes n bytes, which is a size class, or up to twice as many where those are free, evicting what nobody uses. For
+// prefetching it leaves alone what was prefetched and not read yet.
 func (c *blockCache) reserveLocked(n int, ahead bool) []byte {
-	if bufs := c.free[n]; len(bufs) > 0 {
-		return c.takeFreeLocked(n)
+	if b := c.takeFreeLocked(n); b != nil {
+		return b
 	}
 	for c.usedBytes+int64(n) > c.maxBytes {
 		last := c.lru.Back()
@@ -217,10 +217,9 @@ func (c *blockCache) reserveLocked(n int, ahead bool) []byte {
 			}
 			return nil
 		}
-		e := last.Value.(*extent)
-		c.evictLocked(e)
-		if e.cap == n {
-			return c.takeFreeLocked(n)
+		c.evictLocked(last.Value.(*extent))
+		if b := c.takeFreeLocked(n); b != nil {
+			return b
 		}
 	}
 	c.shedLocked(c.maxBytes - c.usedBytes - int64(n))
@@ -228,24 +227,37 @@ func (c *blockCache) reserveLocked(n int, ahead bool) []byte {
 	return make([]byte, n)
 }
 
+// takeFreeLocked takes the smallest free piece of memory that holds n bytes, unless most of it would be idle.
 func (c *blockCache) takeFreeLocked(n int) []byte {
-	bufs := c.free[n]
+	best := 0
+	for size, bufs := range c.free {
+		if len(bufs) > 0 && size >= n && size <= 2*n && (best == 0 || size < best) {
+			best = size
+		}
+	}
+	if best == 0 {
+		return nil
+	}
+	bufs := c.free[best]
 	b := bufs[len(bufs)-1]
 	bufs[len(bufs)-1] = nil
-	c.free[n] = bufs[:len(bufs)-1]
-	c.freeBytes -= int64(n)
-	c.usedBytes += int64(n)
+	c.free[best] = bufs[:len(bufs)-1]
+	c.freeBytes -= int64(best)
+	c.usedBytes += int64(best)
 	return b
 }
 
 // shedLocked lets the garbage collector have free memory beyond keep bytes.
 func (c *blockCache) shedLocked(keep int64) {
 	for n, bufs := range c.free {
-		if c.freeBytes <= keep {
-			return
+		for len(bufs) > 0 && c.freeBytes > keep {
+			bufs[len(bufs)-1] = nil
+			bufs = bufs[:len(bufs)-1]
+			c.freeBytes -= int64(n)
 		}
-		c.freeBytes -= int64(n) * int64(len(bufs))
-		delete(c.free, n)
+		if c.free[n] = bufs; len(bufs) == 0 {
+			delete(c.free, n)
+		}
 	}
 }
 

@@ -86,6 +86,7 @@ func (r *Reader) walkAhead(p metadata.PartitionID, s *sequence, from metadata.Of
 	ctx, cancel := context.WithTimeout(r.blocks.base, loadPatience)
 	defer cancel()
 	ahead, started := from, 0
+	run := min(r.o.FetchBytes, max(minFetchBytes, nBytes)) // the last may exceed nBytes: runs of one size reuse each other's memory
 walk:
 	for started < nBytes {
 		l, found, err := r.catalog.segmentAt(ctx, p, ahead)
@@ -93,7 +94,7 @@ walk:
 			break // the read itself will say what is wrong
 		}
 		for i := l.blockAt(ahead); i < len(l.blocks); {
-			n := r.blocks.prefetch(l.object, l.blocks, i, min(r.o.FetchBytes, max(minFetchBytes, nBytes-started)))
+			n := r.blocks.prefetch(l.object, l.blocks, i, run)
 			if n == 0 || started >= nBytes {
 				break walk
 			}

@@ -475,6 +475,10 @@ func (u *Uploader) areCommitted(ctx context.Context, records []metadata.PendingO
 // DrainRecovered moves what is left of a dead stream, [o.From, end), into committed objects, in the same way as a live one.
 // o.Stream is ignored.
 func DrainRecovered(ctx context.Context, dead Scanner, end wal.Position, o UploaderOptions) error {
+	if s, ok := dead.(interface{ Start() wal.Position }); ok {
+		// The run before may have trimmed beyond its last commit: what lay between was of deleted topics.
+		o.From = max(o.From, min(s.Start(), end))
+	}
 	o.Stream = deadStream{dead, max(end, o.From)}
 	u := NewUploader(o)
 	ctx, cancel := context.WithCancel(ctx)

@@ -216,7 +216,7 @@ func (e *RecordsError) add(kind error, index int32, message string) *RecordsErro
 	if e == nil {
 		e = &RecordsError{Kind: kind}
 	}
-	if kind == ErrTimestamp {
+	if errors.Is(kind, ErrTimestamp) {
 		e.Kind = kind
 	}
 	if len(e.Records) < maxRecordErrors {

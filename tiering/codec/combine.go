@@ -23,10 +23,9 @@ func buildZeroBytes() *[40]matrix {
 	for n := 1; n < 32; n++ {
 		bit[n] = 1 << (n - 1)
 	}
-	two, four, eight := square(&bit), matrix{}, matrix{}
-	four = square(&two)
-	eight = square(&four)
-	ops[0] = eight
+	two := square(&bit)
+	four := square(&two)
+	ops[0] = square(&four) // eight zero bits
 	for k := 1; k < len(ops); k++ {
 		ops[k] = square(&ops[k-1])
 	}
