@@ -81,6 +81,8 @@ type Maintainer struct {
 	// dropped, with one that still names them.
 	retired map[segment.ID]time.Time
 	blocked map[segment.ID]metadata.PartitionID
+	// unsettled are the newest swaps of their partitions whose outcome is unknown.
+	unsettled map[metadata.PartitionID]metadata.ManifestSwap
 	// orphaned are objects that a listing found unnamed, with the time of the first such listing.
 	orphaned map[segment.ID]time.Time
 }
@@ -100,7 +102,7 @@ func NewMaintainer(o MaintainerOptions) *Maintainer {
 	o.setDefaults()
 	m := &Maintainer{o: o, catalog: o.Catalog, store: o.Catalog.o.Store, cluster: o.Catalog.o.Cluster, metrics: o.Catalog.metrics,
 		outlooks: map[metadata.PartitionID]outlook{}, retired: map[segment.ID]time.Time{}, blocked: map[segment.ID]metadata.PartitionID{},
-		orphaned: map[segment.ID]time.Time{}}
+		unsettled: map[metadata.PartitionID]metadata.ManifestSwap{}, orphaned: map[segment.ID]time.Time{}}
 	if o.Meter != nil {
 		m.metrics = newMetrics(o.Meter, o.Logger)
 	}

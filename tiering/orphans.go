@@ -21,6 +21,9 @@ import (
 // alone. Then the listing. Then the names: what a dead writer has not named by now it never will, and what is named has its name
 // in the pending list until after it is in a manifest.
 func (m *Maintainer) ReapOrphans(ctx context.Context) error {
+	if err := m.settle(ctx); err != nil {
+		return err
+	}
 	live, err := m.o.Meta.LiveWriters(ctx)
 	if err != nil {
 		return fmt.Errorf("list live writers: %w", err)

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/tidemarkmq/tidemark/metadata"
@@ -87,19 +89,13 @@ func (m *Maintainer) swap(ctx context.Context, pack segment.ID, changes []*chang
 		swaps[i] = metadata.ManifestSwap{Partition: c.owned.Partition, LeaderEpoch: c.owned.LeaderEpoch, Old: c.record.Manifest.Generation,
 			New: manifest.EncodeRef(m.cluster, refs[i], c.manifest.Generation, c.manifest.End)}
 	}
-	err := m.o.Meta.SwapManifests(ctx, swaps)
-	var partial *metadata.PartialError
-	if err != nil && !errors.As(err, &partial) {
-		// Perhaps some were swapped: whether the pack is named is looked up before it is deleted.
-		m.retire(pack)
-		return fmt.Errorf("swap %d manifests: %w", len(swaps), err)
-	}
+	failed := m.trySwap(ctx, swaps)
 	var errs error
 	for i, c := range changes {
-		if partial != nil && partial.Errors[i] != nil {
+		if failed[i] != nil {
 			m.retire(pack)
-			if lost := partial.Errors[i]; !errors.Is(lost, metadata.ErrConflict) && !errors.Is(lost, metadata.ErrFenced) && !errors.Is(lost, metadata.ErrNotFound) {
-				errs = errors.Join(errs, fmt.Errorf("swap manifest of %v: %w", c.owned.Partition, lost))
+			if !isLost(failed[i]) {
+				errs = errors.Join(errs, fmt.Errorf("swap manifest of %v: %w", c.owned.Partition, failed[i]))
 			}
 			continue
 		}
@@ -109,6 +105,52 @@ func (m *Maintainer) swap(ctx context.Context, pack segment.ID, changes []*chang
 		errs = errors.Join(errs, m.retireOld(ctx, c))
 	}
 	return errs
+}
+
+// isLost tells whether a swap was certainly not performed, nor will be: the metadata's image has what is there instead.
+func isLost(err error) bool {
+	return errors.Is(err, metadata.ErrConflict) || errors.Is(err, metadata.ErrFenced) || errors.Is(err, metadata.ErrNotFound)
+}
+
+// trySwap swaps pointers in etcd and returns the errors by index. Swaps whose outcome is unknown are noted: until they are
+// settled, the image may lack pointers that etcd has.
+func (m *Maintainer) trySwap(ctx context.Context, swaps []metadata.ManifestSwap) map[int]error {
+	failed := map[int]error{}
+	err := m.o.Meta.SwapManifests(ctx, swaps)
+	var partial *metadata.PartialError
+	isPartial := errors.As(err, &partial)
+	for i, s := range swaps {
+		if isPartial {
+			err = partial.Errors[i]
+		}
+		if err == nil || isLost(err) {
+			delete(m.unsettled, s.Partition)
+		} else {
+			m.unsettled[s.Partition] = s
+		}
+		if err != nil {
+			failed[i] = err
+		}
+	}
+	return failed
+}
+
+// settle repeats the swaps of unknown outcome, so that the image has what etcd has. It must succeed before anything is deleted
+// because the image does not name it.
+func (m *Maintainer) settle(ctx context.Context) error {
+	if len(m.unsettled) == 0 {
+		return nil
+	}
+	failed := m.trySwap(ctx, slices.Collect(maps.Values(m.unsettled)))
+	if len(m.unsettled) == 0 {
+		return nil
+	}
+	for _, err := range failed {
+		if !isLost(err) {
+			return fmt.Errorf("what became of the swaps of %d manifests is unknown: %w", len(m.unsettled), err)
+		}
+	}
+	return nil
 }
 
 // retireOld retires what a published change does not name any more.

@@ -89,6 +89,9 @@ func (m *Maintainer) Reap(ctx context.Context) error {
 	if len(due) == 0 {
 		return nil
 	}
+	if err := m.settle(ctx); err != nil {
+		return err
+	}
 	named, err := m.pointers(ctx)
 	if err != nil {
 		return err
