@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,7 +24,6 @@ type harness struct {
 	s     *Store
 	inc   Incarnation
 	reg   *Registration
-	token int
 }
 
 func inBubble(t *testing.T, fn func(h *harness)) {
@@ -99,8 +99,8 @@ func (h *harness) checkImages() {
 	synctest.Wait()
 	fresh, err := Open(h.Context(), h.kv, Options{})
 	h.must(err)
-	if got, want := describeImage(h.s), describeImage(fresh); got != want {
-		h.Errorf("the image is not what etcd has\n--- image\n%s--- etcd\n%s", got, want)
+	if d := difference(describeImage(h.s), describeImage(fresh)); d != "" {
+		h.Errorf("the image (-) is not what etcd has (+)\n%s", d)
 	}
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
@@ -110,6 +110,23 @@ func (h *harness) checkImages() {
 	if n := len(h.s.creating); n != 0 {
 		h.Errorf("%d creations are noted as going on", n)
 	}
+}
+
+// difference returns the lines that only one of two texts has; "" when there is none.
+func difference(a, b string) string {
+	var out strings.Builder
+	la, lb := strings.Split(a, "\n"), strings.Split(b, "\n")
+	for _, l := range la {
+		if !slices.Contains(lb, l) {
+			fmt.Fprintf(&out, "- %s\n", l)
+		}
+	}
+	for _, l := range lb {
+		if !slices.Contains(la, l) {
+			fmt.Fprintf(&out, "+ %s\n", l)
+		}
+	}
+	return out.String()
 }
 
 func describeImage(s *Store) string {
@@ -129,7 +146,10 @@ func describeImage(s *Store) string {
 	}
 	fmt.Fprintf(&b, "hidden partitions %d\n", hidden)
 	for _, d := range im.DeletedTopics() {
-		fmt.Fprintf(&b, "deleted %+v\n", d)
+		fmt.Fprintf(&b, "deleted %s %s at %d\n", d.ID, d.Name, d.DeletedMillis)
+		for _, p := range d.Partitions {
+			fmt.Fprintf(&b, " %+v\n", p)
+		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(im.configs)) {
 		fmt.Fprintf(&b, "configs of %d: %v\n", id, im.configs[id])

@@ -40,8 +40,11 @@ type (
 type topicState struct {
 	topic *Topic
 	parts []*Partition // by number; nil where no key is
-	count int          // of parts that are not nil
+	count int          // of parts that are recorded
 }
+
+// recorded tells a partition that has a key from none and from what stands in a hole.
+func (p *Partition) recorded() bool { return p != nil && p.Revision != 0 }
 
 type brokerConfigs struct {
 	configs  map[string]string
@@ -174,7 +177,7 @@ func (im *Image) DeletedTopics() []DeletedTopic {
 		t := *d
 		if st := im.state(id); st != nil {
 			for _, p := range st.parts {
-				if p != nil {
+				if p.recorded() {
 					t.Partitions = append(t.Partitions, *p)
 				}
 			}

@@ -62,7 +62,8 @@ func (e *edit) finish() *Image {
 		if t.topic == nil {
 			continue
 		}
-		// Creation writes partitions before the record, so holes are damage. They are shown as partitions without an owner.
+		// Creation writes partitions before the record, so holes are damage, or the record was read ahead of the watch. They are
+		// shown as partitions without an owner and without a revision.
 		for len(t.parts) < int(t.topic.Partitions) {
 			t.parts = append(t.parts, nil)
 		}
@@ -131,9 +132,11 @@ func (e *edit) applyPartition(name string, ev kv.Event) error {
 	}
 	if ev.IsDelete {
 		t := e.topic(id.Topic)
-		if int(id.Partition) < len(t.parts) && t.parts[id.Partition] != nil {
+		if int(id.Partition) < len(t.parts) {
+			if t.parts[id.Partition].recorded() {
+				t.count--
+			}
 			t.parts[id.Partition] = nil
-			t.count--
 		}
 		e.drop(id.Topic, t)
 		return nil
@@ -147,7 +150,7 @@ func (e *edit) applyPartition(name string, ev kv.Event) error {
 	for len(t.parts) <= int(id.Partition) {
 		t.parts = append(t.parts, nil)
 	}
-	if t.parts[id.Partition] == nil {
+	if !t.parts[id.Partition].recorded() {
 		t.count++
 	}
 	t.parts[id.Partition] = &p

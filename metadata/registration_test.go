@@ -44,6 +44,9 @@ func TestRegister(t *testing.T) {
 			}
 		}
 		two := h.register(other, Broker{ID: 2, Host: "two.test", Port: 1, Rack: "r"})
+		if _, err := h.s.Register(h.Context(), Broker{ID: 2}, time.Second); !errors.Is(err, ErrExists) {
+			h.Errorf("two brokers without tokens: %v", err)
+		}
 		synctest.Wait()
 		if im := h.s.Image(); len(im.Brokers()) != 2 || im.Brokers()[1].Rack != "r" || im.Controller() != 1 {
 			h.Errorf("%+v, controller %d", im.Brokers(), im.Controller())
@@ -175,7 +178,8 @@ func TestEtcdAway(t *testing.T) {
 }
 
 func TestRegisterUnknownOutcomes(t *testing.T) {
-	for _, kind := range []memkv.OpKind{memkv.OpTxn, memkv.OpGrant} {
+	for i, kind := range []memkv.OpKind{memkv.OpTxn, memkv.OpGrant, memkv.OpTxn, memkv.OpGrant} {
+		token := []string{"", "data-2"}[i/2]
 		for _, f := range []memkv.Fault{{Lost: true}, {Unknown: true}, {Late: time.Minute}} {
 			inBubble(t, func(h *harness) {
 				first := h.kv.Calls(kind)
@@ -185,7 +189,7 @@ func TestRegisterUnknownOutcomes(t *testing.T) {
 					}
 					return memkv.Fault{}
 				})
-				r := h.register(h.s, Broker{ID: 2, Token: "data-2"})
+				r := h.register(h.s, Broker{ID: 2, Token: token})
 				time.Sleep(2 * time.Minute)
 				b, ok := h.s.Image().Broker(2)
 				if !ok || b.Incarnation != r.Incarnation || closed(r.Done()) {

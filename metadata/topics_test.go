@@ -35,8 +35,8 @@ func TestCreateTopic(t *testing.T) {
 					h.Errorf("%d topics, %d partitions, %d of the topic", im.NumTopics(), im.NumPartitions(), len(im.PartitionsOf(topic.ID)))
 				}
 				synctest.Wait()
-				if got, want := describeImage(other), describeImage(h.s); got != want {
-					h.Errorf("another broker has\n%swant\n%s", got, want)
+				if d := difference(describeImage(other), describeImage(h.s)); d != "" {
+					h.Errorf("another broker has (-), want (+)\n%s", d)
 				}
 				if strings.Contains(h.dump(), dirCreating) {
 					h.Error("the intent is still recorded")
@@ -178,6 +178,37 @@ func TestSweepAfterCrash(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A creator sleeps before its last transaction for so long that others sweep its work: the topic must not appear.
+func TestSweptCreatorWakes(t *testing.T) {
+	inBubble(t, func(h *harness) {
+		sleeper := h.open()
+		reg := h.register(sleeper, Broker{ID: 2, Token: "data-2"})
+		first := h.kv.Calls(memkv.OpTxn)
+		h.kv.SetFaults(func(c memkv.Call) memkv.Fault {
+			if c.Kind == memkv.OpTxn && c.N == first+1+3+1 { // intent, three chunks, publication
+				return memkv.Fault{Delay: time.Hour}
+			}
+			return memkv.Fault{}
+		})
+		done := make(chan error, 1)
+		go func() {
+			_, err := sleeper.CreateTopic(h.Context(), TopicSpec{Name: "orders", Partitions: 300, Owner: 2, Incarnation: reg.Incarnation})
+			done <- err
+		}()
+		reg.cancel() // nobody keeps its lease alive
+		time.Sleep(10 * time.Minute)
+		if d := h.dump(); strings.Contains(d, dirPartition) || strings.Contains(d, dirCreating) {
+			h.Error("not swept")
+		}
+		if err := <-done; !errors.Is(err, ErrConflict) {
+			h.Errorf("the sleeper: %v", err)
+		}
+		if d := h.dump(); strings.Contains(d, dirTopic) || strings.Contains(d, dirName) {
+			h.Error("a topic without partitions")
+		}
+	})
 }
 
 func TestDeleteTopic(t *testing.T) {

@@ -17,16 +17,16 @@ const (
 )
 
 var (
-	// ErrUnavailable: no answer. A read may be repeated. A Txn, Grant or Revoke may or may not have taken place, and a Txn may
+	// ErrUnavailable says that there was no answer. A read may be repeated. A Txn, Grant or Revoke may or may not have taken place, and a Txn may
 	// even take place after the error was returned.
 	ErrUnavailable = errors.New("kv: unavailable, outcome unknown")
-	// ErrCompacted: the revision asked for is older than the oldest that is kept.
+	// ErrCompacted says that the revision asked for is older than the oldest that is kept.
 	ErrCompacted = errors.New("kv: revision compacted")
-	// ErrLeaseNotFound: the lease expired or was revoked; keys attached to it are gone.
+	// ErrLeaseNotFound says that the lease expired or was revoked; keys attached to it are gone.
 	ErrLeaseNotFound = errors.New("kv: lease not found")
-	// ErrTooLarge: the transaction is beyond the limits. Nothing was written.
+	// ErrTooLarge says that the transaction is beyond the limits. Nothing was written.
 	ErrTooLarge = errors.New("kv: transaction too large")
-	// ErrNoSpace: etcd's quota is used up; it refuses writes until it is compacted, defragmented and disarmed. Nothing was
+	// ErrNoSpace says that etcd's quota is used up; it refuses writes until it is compacted, defragmented and disarmed. Nothing was
 	// written.
 	ErrNoSpace = errors.New("kv: out of space")
 )

@@ -32,6 +32,7 @@ type Call struct {
 // Fault is what happens to a call. The zero value: nothing.
 type Fault struct {
 	Delay   time.Duration // before anything else; a caller whose context ends in it gets ErrUnavailable and nothing is done
+	Answer  time.Duration // after it was performed; the answer is what it was then
 	Lost    bool          // not performed, answered with ErrUnavailable
 	Unknown bool          // performed, answered with ErrUnavailable
 	Late    time.Duration // not performed yet, answered with ErrUnavailable; performed after this time
@@ -100,5 +101,15 @@ func (s *KV) call(ctx context.Context, c Call, do func() error) error {
 		_ = perform()
 		return fmt.Errorf("%w: injected, applied", kv.ErrUnavailable)
 	}
-	return perform()
+	err := perform()
+	if f.Answer > 0 {
+		timer := time.NewTimer(f.Answer)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", kv.ErrUnavailable, ctx.Err())
+		}
+	}
+	return err
 }

@@ -1,6 +1,7 @@
 package memkv_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -36,7 +37,7 @@ func TestFaults(t *testing.T) {
 			if c.Kind != memkv.OpTxn {
 				return memkv.Fault{}
 			}
-			return map[int]memkv.Fault{1: {Lost: true}, 2: {Unknown: true}, 3: {Late: time.Second}, 4: {Delay: time.Minute}}[c.N]
+			return map[int]memkv.Fault{1: {Lost: true}, 2: {Unknown: true}, 3: {Late: time.Second}, 4: {Delay: time.Minute}, 5: {Answer: time.Minute}}[c.N]
 		})
 		for i, key := range []string{"lost", "unknown", "late"} {
 			if err := put(key); !errors.Is(err, kv.ErrUnavailable) {
@@ -54,6 +55,11 @@ func TestFaults(t *testing.T) {
 		start := time.Now()
 		if err := put("slow"); err != nil || time.Since(start) != time.Minute {
 			t.Errorf("slow: %v after %s", err, time.Since(start))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := s.Txn(ctx, kv.Txn{Then: []kv.Op{kv.Put("unheard", nil)}}); !errors.Is(err, kv.ErrUnavailable) || !has("unheard") {
+			t.Errorf("slow answer: %v, performed %v", err, has("unheard"))
 		}
 	})
 }
