@@ -20,10 +20,10 @@ import (
 // harness is a store over an in-process etcd, in a synctest bubble, with broker 1 registered.
 type harness struct {
 	*testing.T
-	kv    *memkv.KV
-	s     *Store
-	inc   Incarnation
-	reg   *Registration
+	kv  *memkv.KV
+	s   *Store
+	inc Incarnation
+	reg *Registration
 }
 
 func inBubble(t *testing.T, fn func(h *harness)) {

@@ -369,7 +369,9 @@ func (u *Uploader) commitAll(ctx context.Context, queue <-chan *seal) error {
 func (u *Uploader) abandon(queue <-chan *seal, failure error) error {
 	go func() {
 		for s := range queue {
-			<-s.done
+			if err := <-s.done; err != nil {
+				u.o.Logger.Debug("a seal was given up", "error", err)
+			}
 			<-u.slots
 		}
 	}()

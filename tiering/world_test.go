@@ -456,8 +456,7 @@ var errCrash = errors.New("crashed")
 // died before or after the next one.
 type crashing struct {
 	*metadata.Store
-	objects objectstore.Store
-	cancel  context.CancelFunc
+	cancel context.CancelFunc
 
 	mu    sync.Mutex
 	left  int

@@ -51,7 +51,13 @@ type Opener interface {
 	ClosePartitions(topic metadata.TopicID)
 }
 
-// start prepares what is derived from the fields, at the first request.
+// Start prepares what is derived from the fields, metrics among it. The first request does so too.
+func (b *Broker) Start() {
+	b.start()
+	b.startLog()
+}
+
+// start prepares what the handlers of topics and configs derive from the fields.
 func (b *Broker) start() {
 	b.once.Do(func() {
 		b.logger = b.Logger

@@ -1,6 +1,7 @@
 package handler
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -59,12 +60,12 @@ func TestDescribeTopicPartitions(t *testing.T) {
 				s += "!"
 			}
 			for _, p := range topic.Partitions {
-				s += string(rune('0' + p.Partition))
+				s += fmt.Sprint(p.Partition)
 			}
 			s += " "
 		}
 		if c := resp.NextCursor; c != nil {
-			s += "> " + c.Topic + string(rune('0'+c.Partition))
+			s += "> " + c.Topic + fmt.Sprint(c.Partition)
 		}
 		return s
 	}

@@ -66,7 +66,7 @@ func verdict(err error) (code int16, message string, known bool) {
 		switch {
 		case o.message != "":
 			return o.kind.Code, o.message, true
-		case o.is == metadata.ErrInvalid:
+		case errors.Is(o.is, metadata.ErrInvalid):
 			return o.kind.Code, err.Error(), true
 		}
 		return o.kind.Code, o.kind.Description, true

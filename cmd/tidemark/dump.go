@@ -89,7 +89,7 @@ func dumpFile(w io.Writer, path string, o segment.DumpOptions) (known bool, err 
 	}
 	magic := make([]byte, magicBytes)
 	n, err := f.ReadAt(magic, 0)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return false, err
 	}
 	print := map[string]func() error{

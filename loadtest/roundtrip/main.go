@@ -22,7 +22,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -79,7 +78,7 @@ func parseOptions(args []string) (options, error) {
 	o := options{seed: uint64(time.Now().UnixNano())}
 	fs := flag.NewFlagSet("roundtrip", flag.ContinueOnError)
 	fs.StringVar(&o.bootstrap, "bootstrap", "", "HOST:PORT of a running broker; empty: start a Tidemark")
-	fs.StringVar(&o.files, "files", filepath.Join(runtime.GOROOT(), "src"), "folder whose files' lines are the records")
+	fs.StringVar(&o.files, "files", "", "folder whose files' lines are the records; empty: the source of the Go standard library")
 	fs.IntVar(&o.maxRecords, "max-records", 0, "at most this many records; 0: all")
 	partitions := fs.String("partitions", "1,12,200", "topics are made with these partition counts")
 	fs.BoolVar(&o.kcat, "kcat", true, "also produce through kcat, where it is installed")
@@ -101,6 +100,13 @@ func parseOptions(args []string) (options, error) {
 			return o, fmt.Errorf("partitions %q", text)
 		}
 		o.partitions = append(o.partitions, n)
+	}
+	if o.files == "" {
+		root, err := exec.Command("go", "env", "GOROOT").Output()
+		if err != nil {
+			return o, fmt.Errorf("find the Go standard library (or say --files): %w", err)
+		}
+		o.files = filepath.Join(strings.TrimSpace(string(root)), "src")
 	}
 	if _, err := exec.LookPath("kcat"); err != nil && o.kcat {
 		log.Print("kcat is not installed: its passes are left out")

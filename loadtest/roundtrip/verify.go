@@ -84,13 +84,6 @@ func (l *ledger) fault(format string, args ...any) {
 	}
 }
 
-// complete tells whether every line of the corpus has been read at least once.
-func (l *ledger) complete() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.distinct == l.corpus.records
-}
-
 // verdict is what one pass over a topic found.
 type verdict struct {
 	records, lost, duplicated, reordered, damaged int

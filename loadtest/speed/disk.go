@@ -19,8 +19,10 @@ func syncLatency(dir string) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer os.Remove(f.Name())
-	defer f.Close()
+	defer func() {
+		f.Close()
+		_ = os.Remove(f.Name()) // its folder goes soon after
+	}()
 	if _, err := f.Write(make([]byte, diskFile)); err != nil {
 		return 0, err
 	}

@@ -32,7 +32,6 @@ type options struct {
 	partitions int
 	dir        string
 	only       string
-	keep       bool
 	brokerArgs []string
 }
 
@@ -60,7 +59,11 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() {
+		if err := os.RemoveAll(dir); err != nil {
+			log.Print(err)
+		}
+	}()
 	if o.binary == "" {
 		if o.binary, err = process.BuildTidemark(ctx, dir); err != nil {
 			return err

@@ -296,7 +296,7 @@ func TestListStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop := fmt.Errorf("mine, and not the store's: %w", objectstore.ErrThrottled)
-	if err := s.List(t.Context(), "", "", func(objectstore.Info) error { return stop }); err != stop { //nolint:errorlint // the contract says: as it is
+	if err := s.List(t.Context(), "", "", func(objectstore.Info) error { return stop }); err != stop {
 		t.Fatalf("List = %v, want fn's own error", err)
 	}
 	if n := f.Count(faulty.List); n != 1 {

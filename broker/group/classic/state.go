@@ -10,15 +10,15 @@ import "github.com/twmb/franz-go/pkg/kerr"
 type State uint8
 
 const (
-	// Empty: no members; offsets may be there.
+	// Empty has no members; offsets may be there.
 	Empty State = iota
-	// PreparingRebalance: waiting for all members to (re)join.
+	// PreparingRebalance waits for all members to (re)join.
 	PreparingRebalance
-	// CompletingRebalance: a generation began; the leader's assignment is awaited or being made durable.
+	// CompletingRebalance means that a generation began; the leader's assignment is awaited or being made durable.
 	CompletingRebalance
-	// Stable: every member of the generation may fetch its assignment.
+	// Stable means that every member of the generation may fetch its assignment.
 	Stable
-	// Dead: the group was unloaded or deleted; nothing is accepted.
+	// Dead means that the group was unloaded or deleted; nothing is accepted.
 	Dead
 )
 

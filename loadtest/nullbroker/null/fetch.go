@@ -3,7 +3,6 @@ package null
 import (
 	"encoding/binary"
 	"hash/crc32"
-	"net"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -124,7 +123,6 @@ func (c *conn) writeFetch(o []byte, cuts []int) {
 	}
 	vec = append(vec, o[from:])
 	c.vec = vec
-	w := net.Buffers(vec)
-	_, c.err = w.WriteTo(c.nc)
+	_, c.err = vec.WriteTo(c.nc)
 	c.out = c.out[:0]
 }
