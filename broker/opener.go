@@ -39,14 +39,9 @@ func (o *opener) open(ctx context.Context, topic *metadata.Topic, p *metadata.Pa
 	if err != nil {
 		return fmt.Errorf("open %s-%d: %w", topic.Name, p.ID.Partition, err)
 	}
-	epochs := make([]partition.Epoch, 0, len(state.Epochs))
-	for _, e := range state.Epochs {
-		epochs = append(epochs, partition.Epoch{Epoch: e.Epoch, Start: e.Start})
-	}
-	_, err = o.partitions.Open(partition.OpenState{
-		ID: p.ID, Topic: topic.Name, LeaderEpoch: p.LeaderEpoch, LogStart: state.Start, End: state.End, Producers: state.Producers,
-		Epochs: epochs, MaxTimestampMs: state.MaxTimestampMs, SizeBytes: state.SizeBytes, Config: config,
-	})
+	open := partition.OpenState{ID: p.ID, Topic: topic.Name, LeaderEpoch: p.LeaderEpoch, Config: config}
+	open.From(state)
+	_, err = o.partitions.Open(open)
 	return err
 }
 

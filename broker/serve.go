@@ -119,7 +119,7 @@ func (s *serving) openLog(ctx, life context.Context) error {
 	}
 	s.reader = tiering.NewReader(b.catalog, tiering.ReaderOptions{CacheBytes: b.config.BlockCacheBytes})
 	s.partitions, err = partition.NewSet(partition.Options{
-		WAL: s.log, File: s.log, Cold: coldLane{s.reader}, Meta: b.meta,
+		WAL: s.log, File: s.log, Cold: partition.FromReader(s.reader), Meta: b.meta,
 		ProducerExpiration: s.producerExpiration(), Logger: b.logger.With("part", "partitions"), Meter: b.meter,
 	})
 	if err != nil {
@@ -127,7 +127,7 @@ func (s *serving) openLog(ctx, life context.Context) error {
 	}
 	s.uploader = tiering.NewUploader(tiering.UploaderOptions{
 		Stream: s.log, StreamID: s.stream.ID, Revision: s.stream.Revision, FirstSeq: 1, Catalog: b.catalog, Store: b.store, Meta: b.meta,
-		SealBytes: b.config.SealBytes, SealAge: b.config.SealAge, OnCommitted: s.committed, Logger: b.logger.With("part", "tiering"),
+		SealBytes: b.config.SealBytes, SealAge: b.config.SealAge, OnCommitted: s.partitions.Committed, Logger: b.logger.With("part", "tiering"),
 	})
 	s.writer = startPart(life, s.log.Run, func(err error) {
 		s.partitions.Fail(err)
@@ -135,14 +135,6 @@ func (s *serving) openLog(ctx, life context.Context) error {
 	})
 	s.upload = startPart(life, s.uploader.Run, func(err error) { b.fail(fmt.Errorf("uploads: %w", err)) })
 	return nil
-}
-
-func (s *serving) committed(ranges []tiering.Range) {
-	out := make([]partition.Range, 0, len(ranges))
-	for _, r := range ranges {
-		out = append(out, partition.Range{Partition: r.Partition, Start: r.Start, End: r.End, MaxTimestampMs: r.MaxTimestampMs})
-	}
-	s.partitions.Committed(out)
 }
 
 // brokerInt is a numeric broker config as it stands now.
