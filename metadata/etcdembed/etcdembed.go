@@ -39,9 +39,10 @@ type Server struct {
 
 const (
 	memberName = "tidemark"
-	// A single member elects itself; it only has to wait for its own ticks.
-	tickMillis     = 10
-	electionMillis = 50
+	// A single member elects itself; it only has to wait for its own ticks. Shorter ones start it sooner and cost more when
+	// idle: 10 ms take 37 ms and 1.2 % of a core, 20 ms 63 ms and 0.8 %, 50 ms 150 ms and 0.5 %.
+	tickMillis     = 20
+	electionMillis = 100
 	// etcd's default of 64 MB is preallocated twice, which is much for a folder on a laptop.
 	segmentBytes = 16 << 20
 	// Old revisions serve watches that fell behind and paged reads only; both start over when they are compacted.
