@@ -51,7 +51,7 @@ const (
 
 var setSegmentBytes sync.Once
 
-// Start opens or creates the member in o.Dir and returns when it serves, normally in less than 100 ms: ctx bounds the wait.
+// Start opens or creates the member in o.Dir and returns when it serves, normally in about 100 ms; ctx bounds the wait.
 // It survives kill -9: a folder is opened again as it was at the last acknowledged write.
 func Start(ctx context.Context, o Options) (*Server, error) {
 	if o.Logger == nil {
