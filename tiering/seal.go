@@ -1,6 +1,7 @@
 package tiering
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -154,7 +155,9 @@ func (s *sealer) partOf(id metadata.PartitionID) *sealPart {
 	}
 	p := s.parts[id]
 	if p == nil {
-		p = &sealPart{maxTs: -1, skip: !s.exists(id), expected: s.end(id)}
+		// The end first: of a topic that is deleted in between it would be 0.
+		p = &sealPart{maxTs: -1, expected: s.end(id)}
+		p.skip = !s.exists(id)
 		p.part.Partition, p.part.Start = id, p.expected
 		s.parts[id] = p
 		s.order = append(s.order, p)
@@ -218,6 +221,9 @@ func (p *sealPart) finish() {
 // errSealFull ends a scan early.
 var errSealFull = errors.New("seal is full")
 
+// maxSingles bounds the objects of a seal, which etcd takes in one transaction.
+const maxSingles = 100
+
 // collect reads [from, to) of the stream until maxBytes are at hand, and plans the objects.
 func (u *Uploader) collect(ctx context.Context, from, to wal.Position, maxBytes int64) (*seal, error) {
 	now := u.now()
@@ -254,6 +260,10 @@ func (u *Uploader) collect(ctx context.Context, from, to wal.Position, maxBytes 
 	if len(shared) == 1 {
 		// Nothing is shared with nobody: as a single object it need not be looked through when its partition drops it.
 		single, shared = append(single, shared...), nil
+	}
+	if len(single) > maxSingles {
+		slices.SortFunc(single, func(a, b *sealPart) int { return cmp.Compare(b.bytes, a.bytes) })
+		shared, single = append(shared, single[maxSingles:]...), single[:maxSingles]
 	}
 	if len(shared) > 0 {
 		err = u.plan(out, segment.Shared, shared)
