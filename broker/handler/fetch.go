@@ -123,8 +123,8 @@ func (f *fetchState) poll(ctx context.Context, version int16, req *kmsg.FetchReq
 		if enough || wait <= 0 || !f.anyKnown() || ctx.Err() != nil {
 			return
 		}
+		out.batches.Release() // it may be long: no slab is held meanwhile
 		f.wait(ctx, wait, int64(minBytes-pass.bytes))
-		out.batches.Release()
 	}
 }
 

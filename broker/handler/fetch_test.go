@@ -190,6 +190,25 @@ func TestFetchWaits(t *testing.T) {
 	}
 }
 
+// TestFetchHoldsNothingWhileItWaits: a long poll that has less than min bytes pins no slab, which readers have few of.
+func TestFetchHoldsNothingWhileItWaits(t *testing.T) {
+	f := newLogFixture(t, nil)
+	topic := f.create("t", 1)
+	b := records(t, 1, 100, nil)
+	f.send(topic, 0, b)
+	req := fetchOf(12, ask{topic: topic})
+	req.MinBytes, req.MaxWaitMillis = int32(2*len(b)), long
+	answer := f.background(new(server.Conn), req)
+	f.waiting(topic, 0)
+	if n := f.log.Stats().SlabsPinned; n != 0 {
+		t.Errorf("%d slabs are pinned by a long poll", n)
+	}
+	f.send(topic, 0, b)
+	if got := <-answer; len(got[0].offsets) != 2 {
+		t.Fatalf("%+v", got)
+	}
+}
+
 // ClosePartitionsOf closes a topic as its deletion does.
 func (f *logFixture) ClosePartitionsOf(topic *metadata.Topic) { f.opener.ClosePartitions(topic.ID) }
 
