@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -53,22 +54,26 @@ func closedLoop(b *testing.B, o wal.Options, n, size int) {
 	trimming, stopTrimming := context.WithCancel(b.Context())
 	var trimmer sync.WaitGroup
 	trimmer.Go(func() {
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
 		for trimming.Err() == nil {
 			select {
 			case <-trimming.Done():
-			case <-l.Advanced():
+			case <-tick.C:
 				if err := l.Trim(l.Durable()); err != nil {
 					b.Error(err)
 				}
 			}
 		}
 	})
-	data := make([]byte, size)
-	for i := range data {
-		data[i] = byte(i * 7)
+	payloads := make([][]byte, n) // each its own, as in frames that come from connections
+	rng := rand.NewChaCha8([32]byte{})
+	for i := range payloads {
+		payloads[i] = make([]byte, size)
+		_, _ = rng.Read(payloads[i]) // never fails
 	}
 	var left atomic.Int64
-	loop := func(record []time.Duration) []time.Duration {
+	loop := func(data []byte, record []time.Duration) []time.Duration {
 		done := make(waitFor, 1)
 		ctx := b.Context()
 		for left.Add(-1) >= 0 {
@@ -97,7 +102,7 @@ func closedLoop(b *testing.B, o wal.Options, n, size int) {
 		var wg sync.WaitGroup
 		for i := range n {
 			latencies[i] = make([]time.Duration, 0, min(ops, 8*ops/n+64))
-			wg.Go(func() { latencies[i] = loop(latencies[i]) })
+			wg.Go(func() { latencies[i] = loop(payloads[i], latencies[i]) })
 		}
 		wg.Wait()
 		return slices.Concat(latencies...)

@@ -22,6 +22,8 @@ type depth struct {
 const (
 	slowSync      = time.Millisecond
 	probeInterval = 512 // groups
+	// Beyond this size a write says more about the device's bandwidth than about its latency.
+	smallWriteBytes = 256 << 10
 )
 
 func newDepth(maximum int) depth { return depth{limit: 1, max: maximum} }
@@ -36,16 +38,16 @@ func (d *depth) observe(took time.Duration, sizeBytes int, alone bool) {
 		return
 	}
 	d.sinceProbe = 0
-	d.lone[d.seen%len(d.lone)] = max(0, took-time.Duration(sizeBytes)*time.Nanosecond) // 1 GB/s
-	d.seen++
-	const enough = 4
-	if d.seen < enough {
-		return
+	excess := max(0, took-time.Duration(sizeBytes)*time.Nanosecond) // 1 GB/s
+	if sizeBytes > smallWriteBytes && excess < slowSync {
+		return // on a slow device with a high bandwidth it would look just so
 	}
+	d.lone[d.seen%len(d.lone)] = excess
+	d.seen++
 	sorted := d.lone
 	recent := sorted[:min(d.seen, len(sorted))]
 	slices.Sort(recent)
-	excess := recent[len(recent)/4]
+	excess = recent[len(recent)/4]
 	switch {
 	case excess >= slowSync, d.limit > 1 && excess >= slowSync/2:
 		d.limit = min(d.max, 1+int(2*excess/slowSync))

@@ -30,6 +30,12 @@ func TestDepthFollowsTheLatencyOfLoneWrites(t *testing.T) {
 		}
 	}
 	d := newDepth(8)
+	feed(&d, 20, 2600*time.Microsecond, 4096, true)
+	feed(&d, 100, 4*time.Millisecond, 4<<20, true)
+	if d.limit != 6 {
+		t.Errorf("large writes at a high bandwidth hid the latency: %d in flight", d.limit)
+	}
+	d = newDepth(8)
 	feed(&d, 100, 2600*time.Microsecond, 4096, true)
 	feed(&d, probeInterval-1, 10*time.Millisecond, 4096, false)
 	if d.limit != 6 || d.probeDue() {

@@ -198,6 +198,7 @@ func TestTrimWaitsForReaders(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		synctest.Wait() // the next segment is ready
 		before, _ := disk.List(testDir)
 		i := 0
 		err := l.Scan(ctx, 0, l.Durable(), func(e wal.Entry) error {

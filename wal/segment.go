@@ -156,8 +156,10 @@ func (s *segments) trim(to, durable Position) error {
 	for n < len(s.list)-1 && Position(s.list[n].end.Load()) <= to && s.list[n].limit() < durable {
 		n++
 	}
-	s.dead = append(s.dead, s.list[:n]...)
-	s.list = append([]*segment(nil), s.list[n:]...)
+	if n > 0 {
+		s.dead = append(s.dead, s.list[:n]...)
+		s.list = append([]*segment(nil), s.list[n:]...)
+	}
 	s.mu.Unlock()
 	return s.retireDead()
 }
