@@ -296,6 +296,7 @@ func (s *Store) getRange(ctx context.Context, key string, p []byte, offset int64
 	if !info.Mode().IsRegular() {
 		return 0, objectstore.ErrNotFound
 	}
+	advise(f, offset, int64(len(p)))
 	n := 0
 	for n < len(p) {
 		if err := ctx.Err(); err != nil {
