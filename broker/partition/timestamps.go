@@ -2,6 +2,7 @@ package partition
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/tidemarkmq/tidemark/metadata"
@@ -10,26 +11,38 @@ import (
 
 // FindTimestamp returns the first visible record with a timestamp of at least tsMs (KIP-79).
 func (p *Partition) FindTimestamp(ctx context.Context, tsMs int64) (Found, bool, error) {
-	start, hw := p.LogStart(), p.HighWatermark()
-	p.mu.Lock()
-	tailStart, coldMs := metadata.Offset(p.log.tailStart()), p.log.coldMaxMs
-	p.mu.Unlock()
-	if start < tailStart && coldMs >= tsMs {
-		found, ok, err := p.set.cold.FindTimestamp(ctx, p.id, start, tsMs)
-		if err != nil {
-			return Found{}, false, fmt.Errorf("find timestamp %d of %s-%d in the object store: %w", tsMs, p.topic, p.id.Partition, err)
+	hw := p.HighWatermark()
+	for {
+		start := p.LogStart()
+		p.mu.Lock()
+		tailStart, coldMs := metadata.Offset(p.log.tailStart()), p.log.coldMaxMs
+		p.mu.Unlock()
+		if start < tailStart && coldMs >= tsMs {
+			found, ok, err := p.set.cold.FindTimestamp(ctx, p.id, start, tsMs)
+			if err != nil {
+				return Found{}, false, fmt.Errorf("find timestamp %d of %s-%d in the object store: %w", tsMs, p.topic, p.id.Partition, err)
+			}
+			if ok && found.Offset < hw {
+				return found, true, nil
+			}
 		}
-		if ok && found.Offset < hw {
-			return found, true, nil
+		found, ok, err := p.findInTail(ctx, tsMs, max(start, tailStart), hw)
+		if !errors.Is(err, errTailMoved) {
+			return found, ok, err
 		}
 	}
-	return p.findInTail(ctx, tsMs, max(start, tailStart), hw)
 }
+
+// errTailMoved says that batches left the tail while it was looked through: they are to be found in the object store.
+var errTailMoved = errors.New("the tail begins later now")
 
 // findInTail looks at the batches of the tail from from on, without holding the lock while it reads one.
 func (p *Partition) findInTail(ctx context.Context, tsMs int64, from, hw metadata.Offset) (Found, bool, error) {
 	for from < hw {
-		at, ok := p.nextTailBatch(from, hw, tsMs)
+		at, ok, err := p.nextTailBatch(from, hw, tsMs)
+		if err != nil {
+			return Found{}, false, err
+		}
 		if !ok {
 			break
 		}
@@ -57,18 +70,21 @@ func (p *Partition) found(at batch.At) Found {
 
 // nextTailBatch is the base offset (or from, inside of a batch) of the first tail batch at or after from with a timestamp of
 // at least tsMs.
-func (p *Partition) nextTailBatch(from, hw metadata.Offset, tsMs int64) (metadata.Offset, bool) {
+func (p *Partition) nextTailBatch(from, hw metadata.Offset, tsMs int64) (metadata.Offset, bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, e := range p.log.tail.from(max(int64(from), p.log.tailStart())) {
+	if p.log.tailStart() > int64(from) {
+		return 0, false, errTailMoved
+	}
+	for _, e := range p.log.tail.from(int64(from)) {
 		if e.base >= int64(hw) {
 			break
 		}
 		if e.maxMs >= tsMs {
-			return metadata.Offset(max(e.base, int64(from))), true
+			return metadata.Offset(max(e.base, int64(from))), true, nil
 		}
 	}
-	return 0, false
+	return 0, false, nil
 }
 
 // oneBatch returns the durable batch that holds offset, from wherever it is.
