@@ -123,8 +123,10 @@ func (f *inflight) refuse(admission *wal.Admission, err error) error {
 // Committed implements wal.Completion.
 func (f *inflight) Committed(err error) {
 	if err != nil {
-		f.p.set.Fail(err)
-		f.answer(f.p.set.failure())
+		set := f.p.set
+		set.Fail(err)
+		f.p.fail() // Fail knows only open partitions, and duplicates may be parked in a closed one
+		f.answer(set.failure())
 		return
 	}
 	f.p.commit(f.next, f.size)
@@ -159,7 +161,7 @@ func (p *Partition) park(f *inflight, next int64) {
 	for _, d := range due {
 		d.answer(nil)
 	}
-	if p.state.Load() == stateFailed {
+	if p.set.failed.Load() != nil {
 		p.fail()
 	}
 }
