@@ -21,6 +21,7 @@ type change struct {
 	manifest *manifest.Manifest
 	dropped  []manifest.Segment // that the new generation does not name
 	children []segment.ID       // child objects that it does not name
+	nameBy   time.Time          // when set, the change must be published before, or not at all; see errSlow
 }
 
 // Absorb folds pending objects into the manifests of owned partitions, drops segments below log starts, and forgets the pending

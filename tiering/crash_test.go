@@ -128,7 +128,7 @@ func TestLifeUsesEveryKindOfObject(t *testing.T) {
 		a, b := w.topic("a", 3), w.topic("b", 2)
 		w.up()
 		w.check(life(w.ctx, w, a, b))
-		for _, k := range []segment.Kind{segment.Shared, segment.Single, segment.Merged, segment.Manifests} {
+		for _, k := range []segment.Kind{segment.Shared, segment.Single, segment.Merged, segment.Regrouped, segment.Manifests} {
 			if w.objects(k) == 0 {
 				t.Errorf("no %v object", k)
 			}

@@ -45,7 +45,9 @@ type MaintainerOptions struct {
 	MergeBytes     int64         // segments below it are merged; default 64 MiB
 	MaxMergeBytes  int64         // of a merged object; default 256 MiB
 	MergeCount     int           // so many small segments are merged though they do not add up to MergeBytes; default 8
+	SingleBytes    int64         // what a merge must add up to, to get an object of its own; others share one; default 8 MiB
 	PackBytes      int           // manifests published together in one object; default 4 MiB
+	InlineBytes    int           // of a manifest's list, beyond which its oldest part moves to an object of its own; default 128 KiB
 
 	Logger *slog.Logger
 	Meter  metric.Meter // nil: the catalog's
@@ -59,7 +61,9 @@ func (o *MaintainerOptions) setDefaults() {
 	orDefault(&o.MergeBytes, 64<<20)
 	orDefault(&o.MaxMergeBytes, 256<<20)
 	orDefault(&o.MergeCount, 8)
+	orDefault(&o.SingleBytes, 8<<20)
 	orDefault(&o.PackBytes, 4<<20)
+	orDefault(&o.InlineBytes, manifest.InlineBytes)
 	o.Logger = loggerOr(o.Logger)
 }
 

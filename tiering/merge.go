@@ -1,6 +1,7 @@
 package tiering
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,118 +47,197 @@ func planMerge(segments []manifest.Segment, smallBytes, maxBytes int64, count in
 	return 0, 0
 }
 
-// Merge turns small segments of owned partitions into single objects, as far as there are any worth it. Order: object, manifest,
-// pointer; the sources are retired.
+// merge is a planned merge of segments [i, j) of a partition's manifest.
+type merge struct {
+	owned    Owned
+	record   *metadata.Partition
+	manifest *manifest.Manifest
+	i, j     int
+	bytes    int64
+}
+
+// Merge turns small segments of owned partitions into larger ones, as far as it is worth it. What adds up to SingleBytes gets an
+// object of its own; the small merges of many partitions share one, so that thousands of slow partitions cost a few requests and
+// not a few each. Order: objects, manifests, pointers; the sources are retired.
 func (m *Maintainer) Merge(ctx context.Context) error {
+	owned := m.o.Owner.Owned()
+	slices.SortFunc(owned, func(a, b Owned) int { return segment.Compare(a.Partition, b.Partition) })
 	var errs error
-	for _, o := range m.o.Owner.Owned() {
-		for ctx.Err() == nil {
-			q, ok := m.o.Meta.Partition(o.Partition)
-			if !ok {
-				break
-			}
-			look, err := m.outlookOf(ctx, q)
-			if err == nil && look.mergeable {
-				err = m.mergeOnce(ctx, o, q)
-			}
+	for {
+		var group []merge
+		var groupBytes int64
+		progress := false
+		run := func(merges []merge) {
+			done, err := m.mergeTogether(ctx, merges)
+			progress = progress || done
 			if err != nil {
-				errs = errors.Join(errs, fmt.Errorf("merge %v: %w", o.Partition, err))
-			}
-			if err != nil || !look.mergeable {
-				break
-			}
-			if q2, ok := m.o.Meta.Partition(o.Partition); !ok || q2.Manifest.Generation == q.Manifest.Generation {
-				break // given up: somebody else owns the partition now
+				errs = errors.Join(errs, fmt.Errorf("merge %d partitions from %v on: %w", len(merges), merges[0].owned.Partition, err))
 			}
 		}
+		for _, o := range owned {
+			if ctx.Err() != nil {
+				return errors.Join(errs, context.Cause(ctx))
+			}
+			g, err := m.planMergeOf(ctx, o)
+			switch {
+			case err != nil:
+				errs = errors.Join(errs, fmt.Errorf("merge %v: %w", o.Partition, err))
+				continue
+			case g == nil:
+				continue
+			case g.bytes >= m.o.SingleBytes:
+				run([]merge{*g})
+				continue
+			}
+			if len(group) == absorbBatch || groupBytes+g.bytes > m.o.MaxMergeBytes {
+				run(group)
+				group, groupBytes = nil, 0
+			}
+			group, groupBytes = append(group, *g), groupBytes+g.bytes
+		}
+		if len(group) > 0 {
+			run(group)
+		}
+		if !progress || errs != nil {
+			return errs
+		}
 	}
-	if ctx.Err() != nil {
-		return errors.Join(errs, context.Cause(ctx))
-	}
-	return errs
 }
 
-func (m *Maintainer) mergeOnce(ctx context.Context, o Owned, q *metadata.Partition) error {
-	old, err := m.catalog.manifest(ctx, o.Partition, q.Manifest)
+// planMergeOf returns what is worth merging of a partition, or nil.
+func (m *Maintainer) planMergeOf(ctx context.Context, o Owned) (*merge, error) {
+	q, ok := m.o.Meta.Partition(o.Partition)
+	if !ok {
+		return nil, nil
+	}
+	look, err := m.outlookOf(ctx, q)
+	if err != nil || !look.mergeable {
+		return nil, err
+	}
+	mf, err := m.catalog.manifest(ctx, o.Partition, q.Manifest)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	i, j := planMerge(old.Segments, m.o.MergeBytes, m.o.MaxMergeBytes, m.o.MergeCount)
-	if i == j {
-		m.look(old)
-		return nil
+	g := &merge{owned: o, record: q, manifest: mf}
+	g.i, g.j = planMerge(mf.Segments, m.o.MergeBytes, m.o.MaxMergeBytes, m.o.MergeCount)
+	for _, s := range mf.Segments[g.i:g.j] {
+		g.bytes += s.SizeBytes
 	}
-	merged, err := m.mergeSegments(ctx, old, old.Segments[i:j], q.LogStart)
+	if g.i == g.j {
+		return nil, nil
+	}
+	return g, nil
+}
+
+// mergeTogether makes one object of the merges, which are sorted by partition, and publishes it. done tells whether any manifest
+// names it.
+func (m *Maintainer) mergeTogether(ctx context.Context, merges []merge) (done bool, err error) {
+	nameBy := time.Now().Add(m.o.Grace)
+	merged, index, err := m.mergeSegments(ctx, merges)
 	if err != nil {
-		return err
+		return false, err
 	}
-	c := newChange(o, q, old)
-	c.dropped = slices.Clone(old.Segments[i:j])
-	c.manifest.Segments = slices.Replace(c.manifest.Segments, i, j, merged)
-	before := c.manifest.Generation
-	if err := m.publish(ctx, []*change{c}); err != nil {
-		return err
+	changes := make([]*change, len(merges))
+	for k := range merges {
+		g := &merges[k]
+		c := newChange(g.owned, g.record, g.manifest)
+		c.nameBy = nameBy
+		c.dropped = slices.Clone(g.manifest.Segments[g.i:g.j])
+		c.manifest.Segments = slices.Replace(c.manifest.Segments, g.i, g.j, merged[k])
+		changes[k] = c
 	}
-	if now, ok := m.o.Meta.Partition(o.Partition); !ok || now.Manifest.Generation < before {
-		m.retire(merged.Object) // the swap was refused
-		return nil
+	if err := m.publish(ctx, changes); err != nil {
+		return false, err // what became of the object is found by listing
 	}
+	id := merged[0].Object
 	m.metrics.merges.Add(ctx, 1)
-	m.metrics.mergedBytes.Add(ctx, merged.SizeBytes)
-	m.metrics.mergedSegments.Add(ctx, int64(j-i))
-	return nil
+	for k := range merges {
+		g := &merges[k]
+		if q, ok := m.o.Meta.Partition(g.owned.Partition); ok && q.Manifest.Generation > g.record.Manifest.Generation {
+			done = true
+			m.metrics.mergedBytes.Add(ctx, merged[k].SizeBytes)
+			m.metrics.mergedSegments.Add(ctx, int64(g.j-g.i))
+		}
+	}
+	return done, m.retireUnlessNamed(ctx, id, index)
 }
 
-// mergeSegments makes one object of segments and stores it. Blocks that end at or below logStart are left out.
-func (m *Maintainer) mergeSegments(ctx context.Context, mf *manifest.Manifest, segments []manifest.Segment, logStart metadata.Offset) (manifest.Segment, error) {
+// mergeSegments makes one object of the segments of the merges and stores it. Blocks that end at or below the log start are left
+// out. It returns the segments that replace them.
+func (m *Maintainer) mergeSegments(ctx context.Context, merges []merge) ([]manifest.Segment, *segment.Index, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	body := &copier{ctx: ctx, cancel: cancel, store: m.store, cluster: m.cluster}
-	part := segment.Part{Partition: mf.Partition, Start: segments[0].Start, End: segments[len(segments)-1].End,
-		Producers: mf.Producers, ProducersAt: mf.End}
-	out := manifest.Segment{Object: m.newID(segment.Merged), MaxTimestampMs: -1}
+	kind := segment.Merged
+	if len(merges) > 1 {
+		kind = segment.Regrouped
+	}
+	id := m.newID(kind)
+	parts := make([]segment.Part, len(merges))
+	out := make([]manifest.Segment, len(merges))
+	for k := range merges {
+		out[k].Object = id
+		if err := m.gatherPart(ctx, &merges[k], body, &parts[k], &out[k]); err != nil {
+			return nil, nil, err
+		}
+	}
+	layout, err := segment.Plan(segment.Header{ID: id, Cluster: m.cluster, Created: time.Now().UnixMilli()}, parts)
+	if err != nil {
+		return nil, nil, err
+	}
+	for k := range parts {
+		body.blocks = append(body.blocks, parts[k].Blocks...)
+	}
+	started := time.Now()
+	if err := m.put(ctx, id, layout.Body(body), layout.SizeBytes()); err != nil {
+		return nil, nil, err
+	}
+	if time.Since(started) > m.o.Grace/2 {
+		m.retire(id)
+		return nil, nil, errSlow
+	}
+	f := layout.Footer
+	for k := range out {
+		s, part := &out[k], &parts[k]
+		s.Start, s.End, s.SizeBytes, s.MaxTimestampMs = part.Start, part.End, part.SizeBytes(), part.MaxTimestampMs()
+		s.IndexAt, s.IndexBytes, s.IndexCRC, s.HasAborted = f.IndexAt, f.IndexBytes, f.IndexCRC, len(part.Aborted) > 0
+		if len(part.Blocks) <= manifest.MaxInlineBlocks {
+			s.Blocks = part.Blocks
+		}
+	}
+	return out, &layout.Index, nil
+}
+
+// gatherPart lists the blocks of one merge in part and in the body.
+func (m *Maintainer) gatherPart(ctx context.Context, g *merge, body *copier, part *segment.Part, out *manifest.Segment) error {
+	segments := g.manifest.Segments[g.i:g.j]
+	*part = segment.Part{Partition: g.owned.Partition, Start: segments[0].Start, End: segments[len(segments)-1].End}
+	if len(g.manifest.Producers) > 0 {
+		part.Producers, part.ProducersAt = g.manifest.Producers, g.manifest.End
+	}
 	for i := range segments {
 		s := &segments[i]
-		l, err := m.catalog.locatedOf(ctx, mf.Partition, s)
+		l, err := m.catalog.locatedOf(ctx, g.owned.Partition, s)
 		if err != nil {
-			return out, err
+			return err
 		}
 		if s.HasAborted {
 			x, err := m.catalog.index(ctx, s)
 			if err != nil {
-				return out, err
+				return err
 			}
-			part.Aborted = append(part.Aborted, x.Part(mf.Partition).Aborted...)
+			part.Aborted = append(part.Aborted, x.Part(g.owned.Partition).Aborted...)
 		}
 		out.SealedMs = max(out.SealedMs, s.SealedMs)
-		first := l.blockAt(logStart)
+		first := l.blockAt(g.record.LogStart)
 		if len(part.Blocks) == 0 && first > 0 && first < len(l.blocks) {
 			part.Start = l.blocks[first].BaseOffset
 		}
 		for k := first; k < len(l.blocks); k++ {
-			body.append(&part, s.Object, l.blocks[k])
+			body.append(part, s.Object, l.blocks[k])
 		}
 	}
-	layout, err := segment.Plan(segment.Header{ID: out.Object, Cluster: m.cluster, Created: time.Now().UnixMilli()}, []segment.Part{part})
-	if err != nil {
-		return out, err
-	}
-	body.blocks = part.Blocks
-	started := time.Now()
-	if err := m.put(ctx, out.Object, layout.Body(body), layout.SizeBytes()); err != nil {
-		return out, err
-	}
-	if time.Since(started) > m.o.Grace/2 {
-		m.retire(out.Object)
-		return out, errSlow
-	}
-	f := layout.Footer
-	out.Start, out.End, out.SizeBytes, out.MaxTimestampMs = part.Start, part.End, part.SizeBytes(), part.MaxTimestampMs()
-	out.IndexAt, out.IndexBytes, out.IndexCRC, out.HasAborted = f.IndexAt, f.IndexBytes, f.IndexCRC, len(part.Aborted) > 0
-	if len(part.Blocks) <= manifest.MaxInlineBlocks {
-		out.Blocks = part.Blocks
-	}
-	return out, nil
+	return nil
 }
 
 // copier is the blocks of a merged object, read from the source objects a window at a time and checked on the way. It is read
@@ -193,7 +273,8 @@ func (c *copier) append(part *segment.Part, object segment.ID, b segment.Block) 
 			last.Length += b.Length
 			last.NextOffset = b.NextOffset
 			last.MaxTimestampMs = max(last.MaxTimestampMs, b.MaxTimestampMs)
-			c.sources[n-1] = append(c.sources[n-1], source{object, b})
+			end := len(c.sources) - 1
+			c.sources[end] = append(c.sources[end], source{object, b})
 			return
 		}
 	}
@@ -240,41 +321,70 @@ func (c *copier) load(off int64) error {
 		c.window = make([]byte, n)
 	}
 	c.window = c.window[:n]
-	err := c.loadSources(slices.Concat(c.sources[i:j]...))
+	var wanted []wantedBlock
+	at := 0
+	for _, s := range slices.Concat(c.sources[i:j]...) {
+		wanted = append(wanted, wantedBlock{s, c.window[at : at+int(s.block.Length)]})
+		at += int(s.block.Length)
+	}
+	err := c.loadWanted(wanted)
 	if err != nil {
 		c.to = c.from
 	}
 	return err
 }
 
-// loadSources fills the window from source blocks that lie one after another in it, with one request where they are adjacent in
-// their object too.
-func (c *copier) loadSources(sources []source) error {
+// wantedBlock is a source block and where it goes.
+type wantedBlock struct {
+	source
+	dst []byte
+}
+
+// copyGapBytes is how much that is not wanted a request may bring between what is: partitions lie in the same order in all objects, so
+// a window wants a stretch of each source, more or less.
+const copyGapBytes = 64 << 10
+
+// loadWanted reads source blocks, with one request for those that are near each other in their object.
+func (c *copier) loadWanted(wanted []wantedBlock) error {
+	slices.SortStableFunc(wanted, func(a, b wantedBlock) int {
+		return cmp.Or(cmp.Compare(a.object.Epoch, b.object.Epoch), cmp.Compare(a.object.Seq, b.object.Seq), cmp.Compare(a.object.Nonce, b.object.Nonce),
+			cmp.Compare(a.block.Position, b.block.Position))
+	})
 	g, ctx := errgroup.WithContext(c.ctx)
 	g.SetLimit(8)
-	at := 0
-	for i := 0; i < len(sources); {
-		j, n := i, 0
-		for j < len(sources) && sources[j].object == sources[i].object && sources[j].block.Position == sources[i].block.Position+int64(n) {
-			n += int(sources[j].block.Length)
+	for i := 0; i < len(wanted); {
+		first := &wanted[i]
+		j, end := i+1, first.block.End()
+		for j < len(wanted) && wanted[j].object == first.object && wanted[j].block.Position-end <= copyGapBytes &&
+			wanted[j].block.End()-first.block.Position <= copyWindowBytes {
+			end = wanted[j].block.End()
 			j++
 		}
-		run, dst := sources[i:j], c.window[at:at+n]
-		g.Go(func() error {
-			key := run[0].object.Key(c.cluster)
-			if err := getRange(ctx, c.store, key, dst, run[0].block.Position); err != nil {
-				return err
-			}
-			for k := range run {
-				b := &run[k].block
-				part := dst[b.Position-run[0].block.Position:][:b.Length]
-				if got := codec.CRC(part); got != b.CRC {
-					return fmt.Errorf("%w: %s: block at %d: CRC %08x, want %08x", ErrCorrupt, key, b.Position, got, b.CRC)
-				}
-			}
-			return nil
-		})
-		i, at = j, at+n
+		run := wanted[i:j]
+		g.Go(func() error { return c.loadRun(ctx, run, end) })
+		i = j
 	}
 	return g.Wait()
+}
+
+// loadRun reads the blocks of one request.
+func (c *copier) loadRun(ctx context.Context, run []wantedBlock, end int64) error {
+	key, from := run[0].object.Key(c.cluster), run[0].block.Position
+	buf := run[0].dst
+	if len(run) > 1 {
+		buf = make([]byte, end-from)
+	}
+	if err := getRange(ctx, c.store, key, buf, from); err != nil {
+		return err
+	}
+	for k := range run {
+		w := &run[k]
+		if len(run) > 1 {
+			copy(w.dst, buf[w.block.Position-from:])
+		}
+		if got := codec.CRC(w.dst); got != w.block.CRC {
+			return fmt.Errorf("%w: %s: block at %d: CRC %08x, want %08x", ErrCorrupt, key, w.block.Position, got, w.block.CRC)
+		}
+	}
+	return nil
 }

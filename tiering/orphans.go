@@ -30,7 +30,7 @@ func (m *Maintainer) ReapOrphans(ctx context.Context) error {
 	}
 	mine := uint64(m.o.Incarnation)
 	found, err := m.list(ctx, func(id segment.ID) bool {
-		if id.Kind == segment.Merged || id.Kind == segment.Manifests {
+		if !id.Kind.Sealed() {
 			// Steps of this maintainer do not overlap: what it has not named when a listing runs, it gave up.
 			return id.Epoch == mine || !live[id.Epoch]
 		}

@@ -57,7 +57,9 @@ func (m *Maintainer) publish(ctx context.Context, changes []*change) error {
 		if err := m.put(ctx, id, bytes.NewReader(pack), int64(len(pack))); err != nil {
 			return fmt.Errorf("store manifests: %w", err)
 		}
-		if time.Since(started) > m.o.Grace/2 {
+		now := time.Now()
+		late := func(c *change) bool { return !c.nameBy.IsZero() && now.After(c.nameBy) }
+		if now.Sub(started) > m.o.Grace/2 || slices.ContainsFunc(changes[:len(refs)], late) {
 			m.retire(id)
 			return fmt.Errorf("store manifests: %w", errSlow)
 		}
@@ -71,7 +73,11 @@ func (m *Maintainer) publish(ctx context.Context, changes []*change) error {
 
 // spill moves old segments of a long manifest to children.
 func (m *Maintainer) spill(ctx context.Context, mf *manifest.Manifest) error {
-	for n := mf.Spill(); n > 0; n = mf.Spill() {
+	for {
+		n := mf.Spill(m.o.InlineBytes, m.o.InlineBytes*3/4)
+		if n == 0 {
+			return nil
+		}
 		child, err := m.putChild(ctx, mf.Partition, mf.Segments[:n])
 		if err != nil {
 			return fmt.Errorf("spill manifest of %v: %w", mf.Partition, err)
@@ -79,7 +85,6 @@ func (m *Maintainer) spill(ctx context.Context, mf *manifest.Manifest) error {
 		mf.Children = append(mf.Children, child)
 		mf.Segments = mf.Segments[n:]
 	}
-	return nil
 }
 
 // swap points etcd at the new manifests. What a swapped change does not name any more is retired.
@@ -102,7 +107,12 @@ func (m *Maintainer) swap(ctx context.Context, pack segment.ID, changes []*chang
 		m.catalog.remember(c.owned.Partition, c.record.Manifest, swaps[i].New, c.manifest)
 		m.look(c.manifest)
 		m.metrics.published.Add(ctx, 1)
-		errs = errors.Join(errs, m.retireOld(ctx, c))
+	}
+	// Only now, with all of them known: an object that several of them shared is looked at once.
+	for i, c := range changes {
+		if failed[i] == nil {
+			errs = errors.Join(errs, m.retireOld(ctx, c))
+		}
 	}
 	return errs
 }

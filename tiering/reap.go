@@ -23,11 +23,14 @@ func (m *Maintainer) retire(id segment.ID) {
 
 // dropSegment notes that the manifest of p does not name the segment's object any more. A shared object may be named by others.
 func (m *Maintainer) dropSegment(ctx context.Context, p metadata.PartitionID, s *manifest.Segment) error {
-	if s.Object.Kind != segment.Shared {
+	if !s.Object.Kind.Many() {
 		m.retire(s.Object)
 		return nil
 	}
 	if by, ok := m.blocked[s.Object]; ok && by != p {
+		return nil
+	}
+	if _, ok := m.retired[s.Object]; ok {
 		return nil
 	}
 	x, err := m.catalog.index(ctx, s)
@@ -50,7 +53,7 @@ func (m *Maintainer) retireUnlessNamed(ctx context.Context, id segment.ID, x *se
 			return fmt.Errorf("look who names %s: %w", id.Key(m.cluster), err)
 		}
 		if named {
-			if id.Kind == segment.Shared {
+			if id.Kind.Many() {
 				m.blocked[id] = part.Partition
 			}
 			return nil
@@ -208,7 +211,7 @@ func (m *Maintainer) reapTopic(ctx context.Context, t metadata.DeletedTopic) err
 			unnamed, err := m.unnamedWithout(ctx, s)
 			switch {
 			case err != nil || !unnamed:
-			case s.Object.Kind == segment.Shared:
+			case s.Object.Kind.Many():
 				// Another partition may have let go of it just now: its readers have their own grace.
 				m.retire(s.Object)
 			default:
@@ -273,7 +276,7 @@ func (m *Maintainer) unnamedWithout(ctx context.Context, s *manifest.Segment) (b
 			return false, nil // it is retired when it stops being pending
 		}
 	}
-	if s.Object.Kind != segment.Shared {
+	if !s.Object.Kind.Many() {
 		return true, nil
 	}
 	x, err := m.catalog.index(ctx, s)

@@ -3,6 +3,7 @@ package tiering
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -280,8 +281,8 @@ func (w *world) appendAt(p metadata.PartitionID, ts int64, records, recordBytes 
 	b := batch.Builder{BaseOffset: int64(base), LeaderEpoch: int32(q.LeaderEpoch), HasProducer: true, ProducerID: 40 + int64(p.Partition), BaseSequence: w.seqs[p]}
 	value := make([]byte, recordBytes)
 	for i := range records {
-		for j := range value {
-			value[j] = byte(w.rng.Uint32())
+		for j := 0; j < len(value); j += 8 {
+			copy(value[j:], binary.LittleEndian.AppendUint64(nil, w.rng.Uint64()))
 		}
 		b.Add(ts+int64(i), []byte("key"), value)
 	}

@@ -278,7 +278,7 @@ func readSegment(r *codec.Reader, prev *Segment) Segment {
 	s.SealedMs = prev.SealedMs + r.Varint()
 	s.IndexAt, s.IndexBytes, s.IndexCRC = r.Int63(), r.Int63(), r.Uint32()
 	kind := s.Object.Kind
-	if flags&^segmentFlagsKnown != 0 || kind != segment.Shared && kind != segment.Single && kind != segment.Merged ||
+	if flags&^segmentFlagsKnown != 0 || !kind.Data() ||
 		s.IndexBytes > segment.MaxIndexBytes || s.IndexAt > 1<<62 {
 		r.Fail(fmt.Errorf("%w: segment flags %02x, object kind %d, index of %d bytes", ErrCorrupt, flags, kind, s.IndexBytes))
 	}

@@ -120,7 +120,7 @@ func TestSpillKeepsManifestsSmall(t *testing.T) {
 		if i%500 != 0 {
 			continue
 		}
-		for n := m.Spill(); n > 0; n = m.Spill() {
+		for n := m.Spill(InlineBytes, ChildBytes); n > 0; n = m.Spill(InlineBytes, ChildBytes) {
 			b := AppendChild(nil, part, m.Segments[:n])
 			ref := Ref{Object: segment.ID{Kind: segment.Manifests, Seq: uint64(i), Nonce: uint64(len(blobs))}, Length: int64(len(b))}
 			blobs[ref.Object.Nonce] = b

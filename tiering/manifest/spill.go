@@ -1,8 +1,9 @@
 package manifest
 
-// Spill tells how many of the oldest segments should move to a child so that the manifest stays below InlineBytes; 0 for none.
+// Spill tells how many of the oldest segments should move to a child of childBytes so that those of the manifest stay below
+// inlineBytes (see InlineBytes and ChildBytes); 0 for none.
 // The caller stores AppendChild of that many, moves them to a NewChild, and asks again until the answer is 0.
-func (m *Manifest) Spill() int {
+func (m *Manifest) Spill(inlineBytes, childBytes int) int {
 	sizes := make([]int, len(m.Segments))
 	total := 0
 	prev := Segment{}
@@ -13,11 +14,11 @@ func (m *Manifest) Spill() int {
 		sizes[i] = len(scratch)
 		total += len(scratch)
 	}
-	if total <= InlineBytes {
+	if total <= inlineBytes {
 		return 0
 	}
 	n, moved := 0, 0
-	for n < len(sizes)-1 && (n == 0 || moved+sizes[n] <= ChildBytes) {
+	for n < len(sizes)-1 && (n == 0 || moved+sizes[n] <= childBytes) {
 		moved += sizes[n]
 		n++
 	}

@@ -44,8 +44,8 @@ var ErrVersion = errors.New("unsupported object version")
 type Header struct {
 	ID       ID
 	Cluster  string // at most 32 bytes, no NUL
-	Stream   string // name of the WAL stream that was sealed, for people; at most 32 bytes, empty for merged objects
-	From, To uint64 // WAL positions of the sealed range, half open; zero for merged objects
+	Stream   string // name of the WAL stream that was sealed, for people; at most 32 bytes, empty if not sealed
+	From, To uint64 // WAL positions of the sealed range, half open; zero if not sealed
 	Created  int64  // milliseconds since the Unix epoch
 }
 
@@ -85,7 +85,7 @@ type Part struct {
 	Start, End metadata.Offset // half open; offsets that no block has were compacted away
 	Blocks     []Block         // in order of offsets
 	// Producers is encoded producer state (package producers): of the part's own batches in sealed objects, and as it was at
-	// offset ProducersAt in merged ones. Nil where no batch has a producer.
+	// offset ProducersAt in others. Nil where no batch has a producer.
 	Producers   []byte
 	ProducersAt metadata.Offset
 	Aborted     []Aborted
@@ -157,7 +157,7 @@ func DecodeHeader(b []byte) (Header, error) {
 		To:      le.Uint64(b[112:]),
 		Created: int64(le.Uint64(b[120:])),
 	}
-	if !h.ID.Kind.valid() || h.ID.Kind == Manifests || h.From > h.To {
+	if !h.ID.Kind.Data() || h.From > h.To {
 		return Header{}, fmt.Errorf("%w: header of kind %d, range [%d, %d)", ErrCorrupt, b[10], h.From, h.To)
 	}
 	return h, nil

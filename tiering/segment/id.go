@@ -21,9 +21,20 @@ const (
 	Merged Kind = 3
 	// Manifests holds manifests or parts of them; see package manifest.
 	Manifests Kind = 4
+	// Regrouped holds blocks of many partitions, copied from other objects so that each partition's lie together.
+	Regrouped Kind = 5
 )
 
-var kindLetters = [...]byte{Shared: 's', Single: 'p', Merged: 'g', Manifests: 'm'}
+var kindLetters = [...]byte{Shared: 's', Single: 'p', Merged: 'g', Manifests: 'm', Regrouped: 'r'}
+
+// Many tells whether objects of the kind hold data of more than one partition.
+func (k Kind) Many() bool { return k == Shared || k == Regrouped }
+
+// Sealed tells whether objects of the kind are made from a WAL stream; the others are made by maintenance.
+func (k Kind) Sealed() bool { return k == Shared || k == Single }
+
+// Data tells whether objects of the kind hold record batches.
+func (k Kind) Data() bool { return k.valid() && k != Manifests }
 
 // String is the kind's name in dumps.
 func (k Kind) String() string {
@@ -36,11 +47,13 @@ func (k Kind) String() string {
 		return "merged"
 	case Manifests:
 		return "manifests"
+	case Regrouped:
+		return "regrouped"
 	}
 	return fmt.Sprintf("kind(%d)", uint8(k))
 }
 
-func (k Kind) valid() bool { return k >= Shared && k <= Manifests }
+func (k Kind) valid() bool { return k >= Shared && k <= Regrouped }
 
 // ID identifies an object for ever. Its key in the store follows from it and from the cluster's id.
 type ID struct {
