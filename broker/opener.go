@@ -20,6 +20,7 @@ type opener struct {
 	catalog    *tiering.Catalog
 	partitions *partition.Set
 	config     func(*metadata.Topic) configs.Topic
+	deleted    func(metadata.TopicID) // takes what hangs on a deleted topic away; must not block
 }
 
 // OpenPartition reads the partition's state from the object store and serves it.
@@ -41,7 +42,11 @@ func (o *opener) open(ctx context.Context, topic *metadata.Topic, p *metadata.Pa
 	}
 	open := partition.OpenState{ID: p.ID, Topic: topic.Name, LeaderEpoch: p.LeaderEpoch, Config: config}
 	open.From(state)
-	_, err = o.partitions.Open(open)
+	if _, err = o.partitions.Open(open); err != nil {
+		if _, other := o.partitions.Get(p.ID); other {
+			return nil // somebody else opened it meanwhile
+		}
+	}
 	return err
 }
 
@@ -52,6 +57,34 @@ func (o *opener) ClosePartitions(topic metadata.TopicID) {
 			o.partitions.Close(p.ID())
 		}
 	}
+	o.deleted(topic)
+}
+
+// reconcile opens what this run owns and does not serve, and closes what it serves and does not own (any more): creations whose
+// opening failed, and what other brokers changed.
+func (o *opener) reconcile(ctx context.Context, im *metadata.Image, incarnation metadata.Incarnation) error {
+	gone := map[metadata.TopicID]bool{}
+	for _, p := range o.partitions.All() {
+		now, ok := im.Partition(p.ID())
+		switch {
+		case !ok:
+			gone[p.ID().Topic] = true
+		case now.OwnerIncarnation != incarnation || now.LeaderEpoch != p.LeaderEpoch():
+			o.partitions.Close(p.ID())
+		}
+	}
+	for topic := range gone {
+		o.ClosePartitions(topic)
+	}
+	var errs []error
+	for topic := range im.Topics() {
+		for _, p := range im.PartitionsOf(topic.ID) {
+			if _, open := o.partitions.Get(p.ID); !open && p.OwnerIncarnation == incarnation {
+				errs = append(errs, o.OpenPartition(ctx, topic, p))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // acquireAll takes every partition of the broker's former runs and opens it.

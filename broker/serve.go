@@ -17,6 +17,9 @@ import (
 	"github.com/tidemarkmq/tidemark/wal"
 )
 
+// reconcileEvery is how often open partitions are compared with the metadata without a sign of change.
+const reconcileEvery = 5 * time.Second
+
 // serving is a broker that has its stream and its partitions.
 type serving struct {
 	broker     *Broker
@@ -75,11 +78,13 @@ func (s *serving) start(ctx, life context.Context, listeners []net.Listener) err
 	if err := s.openLog(ctx, life); err != nil {
 		return err
 	}
-	o := &opener{catalog: b.catalog, partitions: s.partitions}
 	groups, err := s.newGroups()
 	if err != nil {
 		return err
 	}
+	o := &opener{catalog: b.catalog, partitions: s.partitions, deleted: func(topic metadata.TopicID) {
+		b.tasks.Go(func() { groups.TopicDeleted(life, topic) })
+	}}
 	h := &handler.Broker{
 		NodeID: b.nodeID, Incarnation: func() metadata.Incarnation { return b.incarnation }, Meta: b.meta, Partitions: s.partitions,
 		Groups: groups, Configs: b.configs, Opener: o, LogDir: b.config.DataDir, Logger: b.logger.With("part", "handler"), Meter: b.meter,
@@ -204,22 +209,18 @@ func (s *serving) keepRegistered(ctx context.Context) error {
 // follow brings what other parts of the cluster change in the metadata to the open partitions.
 func (s *serving) follow(ctx context.Context, h *handler.Broker, o *opener) error {
 	changes := s.broker.meta.Changes(ctx)
+	again := time.NewTicker(reconcileEvery)
+	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changes:
+			h.ConfigureAll()
+		case <-again.C:
 		}
-		h.ConfigureAll()
-		im := s.broker.meta.Image()
-		gone := map[metadata.TopicID]bool{}
-		for _, p := range s.partitions.All() {
-			if _, ok := im.TopicByID(p.ID().Topic); !ok {
-				gone[p.ID().Topic] = true
-			}
-		}
-		for topic := range gone {
-			o.ClosePartitions(topic)
+		if err := o.reconcile(ctx, s.broker.meta.Image(), s.broker.incarnation); err != nil && ctx.Err() == nil {
+			s.broker.logger.Warn("partitions cannot be opened; trying again", "error", err)
 		}
 	}
 }

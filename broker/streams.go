@@ -100,6 +100,7 @@ func (b *Broker) removeSealedFolders(ctx context.Context) error {
 			sealed[filepath.Base(b.streamFolder(s.ID))] = true
 		}
 	}
+	kept := map[string]bool{}
 	folders, err := b.dir.walFolders()
 	if err != nil {
 		return fmt.Errorf("list the WAL folders: %w", err)
@@ -110,10 +111,19 @@ func (b *Broker) removeSealedFolders(ctx context.Context) error {
 		case sealed[name]:
 			if err := b.dir.removeWAL(name); err != nil {
 				b.logger.Warn("remove a sealed WAL folder; the next start tries again", "folder", name, "error", err)
+				kept[name] = true
 			}
 		case b.dir.files.Remove(filepath.Join(b.dir.wal(), name)) == nil: // it was empty: no stream ever was in it
 		default:
 			b.logger.Warn("a WAL folder belongs to no stream of this broker in etcd; it is left alone", "folder", filepath.Join(b.dir.wal(), name))
+		}
+	}
+	// A sealed stream without a folder is history: all of it is in objects, and no incarnation can write it any more.
+	for _, s := range streams {
+		if name := filepath.Base(b.streamFolder(s.ID)); sealed[name] && !kept[name] {
+			if err := b.meta.DeleteStream(ctx, s.ID); err != nil {
+				return fmt.Errorf("forget stream %s: %w", s.ID, err)
+			}
 		}
 	}
 	return nil
