@@ -222,6 +222,9 @@ func (s *Store) commit(tmp, key string, opts objectstore.PutOptions) error {
 func (s *Store) name(tmp, key string, ifAbsent bool) error {
 	for attempt := 1; ; attempt++ {
 		err := s.root.MkdirAll(path.Dir(key), 0o755)
+		if errors.Is(err, fs.ErrExist) && attempt < createAttempts {
+			continue // a folder was there when it was to be made, and pruned before it was looked at
+		}
 		if err == nil {
 			if ifAbsent {
 				err = s.root.Link(tmp, key)
