@@ -90,8 +90,13 @@ func (p *Partition) Append(ctx context.Context, b []byte, h *batch.Header, acker
 	}
 	f.write(admission, b, h)
 	p.log.prune(p.uploaded.Load(), 2, gone)
+	forgotten := p.log.forgotten
+	p.log.forgotten = 0
 	p.mu.Unlock()
 
+	if forgotten > 0 {
+		p.set.forgot(p, forgotten)
+	}
 	p.set.stats.batches.Add(1)
 	p.set.stats.records.Add(int64(h.Count))
 	p.set.stats.bytes.Add(int64(len(b)))

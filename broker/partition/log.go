@@ -16,6 +16,7 @@ type log[R any] struct {
 	tail      tail[R]
 	coldMaxMs int64 // largest timestamp of what left the tail, an upper bound; -1: none
 	sizeBytes int64 // of the log when it was opened and all that was appended since
+	forgotten int   // producers beyond producers.MaxProducers, since the driver looked
 }
 
 func newLog[R any](s OpenState) log[R] {
@@ -38,7 +39,7 @@ func (l *log[R]) place(h *batch.Header, nowMs int64) (producers.Batch, bool, err
 		return dup, ok, err
 	}
 	h.BaseOffset, h.LeaderEpoch = l.end, int32(l.epoch)
-	l.producers.Apply(h, nowMs)
+	l.forgotten += l.producers.Apply(h, nowMs)
 	return producers.Batch{}, false, nil
 }
 

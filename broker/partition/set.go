@@ -13,6 +13,7 @@ import (
 
 	"github.com/tidemarkmq/tidemark/metadata"
 	"github.com/tidemarkmq/tidemark/tiering"
+	"github.com/tidemarkmq/tidemark/tiering/producers"
 )
 
 // Meta stores log starts durably. *metadata.Store implements it.
@@ -66,6 +67,8 @@ type Set struct {
 	opts   Options
 	stats  stats
 	failed atomic.Pointer[error]
+
+	forgotMs atomic.Int64 // when a warning about forgotten producers was last written
 
 	mu         sync.RWMutex
 	partitions map[metadata.PartitionID]*Partition
@@ -217,9 +220,23 @@ func (s *Set) ExpireProducers() {
 	}
 }
 
+// forgotLogEvery is the least time between two warnings about forgotten producers.
+const forgotLogEvery = time.Minute
+
+// forgot counts producers that p forgot because it had too many of them.
+func (s *Set) forgot(p *Partition, n int) {
+	s.stats.forgotten.Add(int64(n))
+	nowMs, last := s.now().UnixMilli(), s.forgotMs.Load()
+	if nowMs-last < forgotLogEvery.Milliseconds() || !s.forgotMs.CompareAndSwap(last, nowMs) {
+		return
+	}
+	s.opts.Logger.Warn("partition had too many idempotent producers; those silent for longest are forgotten",
+		"topic", p.topic, "partition", p.id.Partition, "most", producers.MaxProducers, "forgotten", n)
+}
+
 // stats are totals since the start.
 type stats struct {
-	batches, records, bytes, duplicates atomic.Int64
+	batches, records, bytes, duplicates, forgotten atomic.Int64
 }
 
 func (s *Set) registerMetrics(m metric.Meter) error {
@@ -231,6 +248,7 @@ func (s *Set) registerMetrics(m metric.Meter) error {
 		{"tidemark.partition.append.records", "{record}", "Records appended to the log.", &s.stats.records},
 		{"tidemark.partition.append.bytes", "By", "Bytes of record batches appended to the log.", &s.stats.bytes},
 		{"tidemark.partition.append.duplicates", "{batch}", "Retried batches that were answered with their first offset.", &s.stats.duplicates},
+		{"tidemark.partition.producers.forgotten", "{producer}", "Idempotent producers forgotten because their partition had too many.", &s.stats.forgotten},
 	}
 	for _, c := range counters {
 		_, err := m.Int64ObservableCounter(c.name, metric.WithUnit(c.unit), metric.WithDescription(c.help),

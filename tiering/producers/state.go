@@ -144,10 +144,11 @@ func (e *Entry) checkNext(h *batch.Header) error {
 }
 
 // Apply records that the data batch, with its assigned base offset, is in the log. nowMs is the broker's clock. Batches
-// without producer are ignored. It does not check: logs are replayed with it too.
-func (s *State) Apply(h *batch.Header, nowMs int64) {
+// without producer are ignored. It does not check: logs are replayed with it too. It returns how many producers were forgotten
+// because there were more than MaxProducers.
+func (s *State) Apply(h *batch.Header, nowMs int64) (forgotten int) {
 	if !h.HasProducer() || h.IsControl() {
-		return
+		return 0
 	}
 	e := s.entry(h.ProducerID)
 	e.setEpoch(h.ProducerEpoch)
@@ -156,6 +157,7 @@ func (s *State) Apply(h *batch.Header, nowMs int64) {
 	if h.IsTransactional() && e.TxnFirstOffset == None {
 		e.TxnFirstOffset = h.BaseOffset
 	}
+	return s.bound()
 }
 
 // EndTransaction records a marker (control batch h) written by a coordinator of the given epoch.
@@ -163,6 +165,7 @@ func (s *State) EndTransaction(h *batch.Header, coordinatorEpoch int32, nowMs in
 	e := s.entry(h.ProducerID)
 	e.setEpoch(h.ProducerEpoch)
 	e.CoordinatorEpoch, e.TxnFirstOffset, e.LastSeenMs, e.txnEnded = coordinatorEpoch, None, nowMs, true
+	s.bound()
 }
 
 func (s *State) entry(producerID int64) *Entry {
@@ -184,7 +187,7 @@ func (e *Entry) setEpoch(epoch int16) {
 }
 
 // Merge applies delta, which saw the part of the log that follows what s saw. What s saw already is skipped, so merging a
-// delta twice is harmless. delta is not changed and shares nothing with s afterwards.
+// delta twice is harmless. Beyond MaxProducers the oldest are forgotten. delta is not changed and shares nothing with s afterwards.
 func (s *State) Merge(delta *State) {
 	for id, d := range delta.entries {
 		e := s.entry(id)
@@ -208,6 +211,7 @@ func (s *State) Merge(delta *State) {
 		}
 		e.txnEnded = e.txnEnded || d.txnEnded
 	}
+	s.bound()
 }
 
 // Clone returns a copy that shares nothing with s.
