@@ -30,6 +30,7 @@ func (m *Maintainer) Absorb(ctx context.Context) error {
 	pending := m.catalog.pendingList()
 	var errs error
 	var batch []*change
+	var stateBytes int64
 	for _, o := range m.o.Owner.Owned() {
 		c, err := m.planAbsorb(ctx, o)
 		if err != nil {
@@ -42,16 +43,17 @@ func (m *Maintainer) Absorb(ctx context.Context) error {
 		if c == nil {
 			continue
 		}
-		if batch = append(batch, c); len(batch) == absorbBatch {
+		batch, stateBytes = append(batch, c), stateBytes+int64(len(c.manifest.Producers))
+		if len(batch) == absorbBatch || stateBytes > m.o.StateBytes {
 			errs = errors.Join(errs, m.publish(ctx, batch))
-			batch = batch[:0]
+			batch, stateBytes = batch[:0], 0
 		}
 	}
 	errs = errors.Join(errs, m.publish(ctx, batch))
 	return errors.Join(errs, m.forgetCovered(ctx, pending))
 }
 
-// absorbBatch bounds how many planned manifests are in memory at once.
+// absorbBatch, and MaintainerOptions.StateBytes, bound how many planned manifests are in memory at once.
 const absorbBatch = 1000
 
 // planAbsorb makes the next generation of a partition's manifest; nil when the present one will do.
@@ -206,7 +208,10 @@ func below(segments []manifest.Segment, logStart metadata.Offset) int {
 
 // putChild stores segments as a child.
 func (m *Maintainer) putChild(ctx context.Context, p metadata.PartitionID, segments []manifest.Segment) (manifest.Child, error) {
-	b := manifest.AppendChild(nil, p, segments)
+	b, err := manifest.AppendChild(nil, p, segments)
+	if err != nil {
+		return manifest.Child{}, err
+	}
 	id := m.newID(segment.Manifests)
 	if err := m.put(ctx, id, bytes.NewReader(b), int64(len(b))); err != nil {
 		return manifest.Child{}, err

@@ -47,6 +47,7 @@ type MaintainerOptions struct {
 	MergeCount     int           // so many small segments are merged though they do not add up to MergeBytes; default 8
 	SingleBytes    int64         // what a merge must add up to, to get an object of its own; others share one; default 8 MiB
 	PackBytes      int           // manifests published together in one object; default 4 MiB
+	StateBytes     int64         // producer state of the partitions that are absorbed or merged together; default 32 MiB
 	InlineBytes    int           // of a manifest's list, beyond which its oldest part moves to an object of its own; default 128 KiB
 
 	Logger *slog.Logger
@@ -63,6 +64,7 @@ func (o *MaintainerOptions) setDefaults() {
 	orDefault(&o.MergeCount, 8)
 	orDefault(&o.SingleBytes, 8<<20)
 	orDefault(&o.PackBytes, 4<<20)
+	orDefault(&o.StateBytes, 32<<20)
 	orDefault(&o.InlineBytes, manifest.InlineBytes)
 	o.Logger = loggerOr(o.Logger)
 }

@@ -65,7 +65,7 @@ func (m *Maintainer) Merge(ctx context.Context) error {
 	var errs error
 	for {
 		var group []merge
-		var groupBytes int64
+		var groupBytes, stateBytes int64
 		progress := false
 		run := func(merges []merge) {
 			done, err := m.mergeTogether(ctx, merges)
@@ -89,11 +89,12 @@ func (m *Maintainer) Merge(ctx context.Context) error {
 				run([]merge{*g})
 				continue
 			}
-			if len(group) == absorbBatch || groupBytes+g.bytes > m.o.MaxMergeBytes {
+			state := int64(len(g.manifest.Producers))
+			if len(group) == absorbBatch || len(group) > 0 && (groupBytes+g.bytes > m.o.MaxMergeBytes || stateBytes+state > m.o.StateBytes) {
 				run(group)
-				group, groupBytes = nil, 0
+				group, groupBytes, stateBytes = nil, 0, 0
 			}
-			group, groupBytes = append(group, *g), groupBytes+g.bytes
+			group, groupBytes, stateBytes = append(group, *g), groupBytes+g.bytes, stateBytes+state
 		}
 		if len(group) > 0 {
 			run(group)

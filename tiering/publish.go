@@ -38,37 +38,48 @@ func (m *Maintainer) put(ctx context.Context, id segment.ID, body objectstore.Bo
 }
 
 // publish stores the manifests of the changes, many in one object, and swaps the pointers in etcd. Changes whose partition has
-// another owner or manifest by now are given up.
+// another owner or manifest by now are given up. A manifest that is too large keeps its own partition from being published, and no
+// other.
 func (m *Maintainer) publish(ctx context.Context, changes []*change) error {
+	var tooLarge error
 	for len(changes) > 0 {
 		var pack []byte
 		var refs []manifest.Ref
 		id := m.newID(segment.Manifests)
 		started := time.Now()
-		for len(refs) < len(changes) && (len(pack) < m.o.PackBytes || len(refs) == 0) {
-			mf := changes[len(refs)].manifest
-			if err := m.spill(ctx, mf); err != nil {
-				return err // the children that were stored are found by listing
+		var packed []*change
+		for len(changes) > 0 && (len(pack) < m.o.PackBytes || len(refs) == 0) {
+			c := changes[0]
+			changes = changes[1:]
+			if err := m.spill(ctx, c.manifest); err != nil {
+				return errors.Join(tooLarge, err) // the children that were stored are found by listing
 			}
 			at := len(pack)
-			pack = manifest.Append(pack, mf)
+			var err error
+			if pack, err = manifest.Append(pack, c.manifest); err != nil {
+				tooLarge = errors.Join(tooLarge, err)
+				continue
+			}
+			packed = append(packed, c)
 			refs = append(refs, manifest.Ref{Object: id, Position: int64(at), Length: int64(len(pack) - at)})
 		}
+		if len(packed) == 0 {
+			break
+		}
 		if err := m.put(ctx, id, bytes.NewReader(pack), int64(len(pack))); err != nil {
-			return fmt.Errorf("store manifests: %w", err)
+			return errors.Join(tooLarge, fmt.Errorf("store manifests: %w", err))
 		}
 		now := time.Now()
 		late := func(c *change) bool { return !c.nameBy.IsZero() && now.After(c.nameBy) }
-		if now.Sub(started) > m.o.Grace/2 || slices.ContainsFunc(changes[:len(refs)], late) {
+		if now.Sub(started) > m.o.Grace/2 || slices.ContainsFunc(packed, late) {
 			m.retire(id)
-			return fmt.Errorf("store manifests: %w", errSlow)
+			return errors.Join(tooLarge, fmt.Errorf("store manifests: %w", errSlow))
 		}
-		if err := m.swap(ctx, id, changes[:len(refs)], refs); err != nil {
-			return err
+		if err := m.swap(ctx, id, packed, refs); err != nil {
+			return errors.Join(tooLarge, err)
 		}
-		changes = changes[len(refs):]
 	}
-	return nil
+	return tooLarge
 }
 
 // spill moves old segments of a long manifest to children.

@@ -86,6 +86,7 @@ type sealer struct {
 	pieces   [][]byte
 	room     []byte // rest of the last piece
 	bytes    int64
+	index    int64 // bound of what the index will take encoded
 	parts    map[metadata.PartitionID]*sealPart
 	order    []*sealPart
 	lastPart *sealPart
@@ -125,6 +126,7 @@ func (s *sealer) add(e wal.Entry) error {
 	}
 	if !p.hasOpen || segment.EndBlock(int(p.open.Length), len(b), p.open.LeaderEpoch, h.LeaderEpoch) {
 		p.closeBlock()
+		s.index += blockIndexBytes
 		p.open, p.hasOpen = segment.Block{BaseOffset: base, MaxTimestampMs: bh.MaxTimestampMs, LeaderEpoch: h.LeaderEpoch}, true
 	}
 	crc := s.copyIn(p, b)
@@ -145,7 +147,11 @@ func (s *sealer) add(e wal.Entry) error {
 		}
 		return nil
 	}
+	known := p.state.Len()
 	p.state.Apply(&bh, s.nowMs)
+	if p.state.Len() > known {
+		s.index += producers.MaxEntryBytes
+	}
 	return nil
 }
 
@@ -160,6 +166,7 @@ func (s *sealer) partOf(id metadata.PartitionID) *sealPart {
 		p.skip = !s.exists(id)
 		p.part.Partition, p.part.Start = id, p.expected
 		s.parts[id] = p
+		s.index += partIndexBytes
 		s.order = append(s.order, p)
 	}
 	s.lastPart = p
@@ -218,13 +225,19 @@ func (p *sealPart) finish() {
 	}
 }
 
+// What a part and a block take in an index at most, without producer state; generously.
+const (
+	partIndexBytes  = 96
+	blockIndexBytes = 64
+)
+
 // errSealFull ends a scan early.
 var errSealFull = errors.New("seal is full")
 
 // maxSingles bounds the objects of a seal, which etcd takes in one transaction.
 const maxSingles = 100
 
-// collect reads [from, to) of the stream until maxBytes are at hand, and plans the objects.
+// collect reads [from, to) of the stream until maxBytes, or half of what an index may have, are at hand, and plans the objects.
 func (u *Uploader) collect(ctx context.Context, from, to wal.Position, maxBytes int64) (*seal, error) {
 	now := u.now()
 	s := &sealer{staging: &u.staging, end: u.sealedEnd, exists: u.exists, nowMs: now.UnixMilli(), parts: map[metadata.PartitionID]*sealPart{}}
@@ -233,7 +246,7 @@ func (u *Uploader) collect(ctx context.Context, from, to wal.Position, maxBytes 
 		if err := s.add(e); err != nil {
 			return err
 		}
-		if s.bytes >= maxBytes && e.Next < to {
+		if (s.bytes >= maxBytes || s.index >= u.indexBytes) && e.Next < to {
 			out.to, out.next = e.Next, e.Next
 			return errSealFull
 		}

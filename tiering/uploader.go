@@ -91,17 +91,19 @@ type Uploader struct {
 	failure  error
 
 	// Of the sealing goroutine.
-	nextFrom wal.Position
-	nextSeq  uint64
-	ends     map[metadata.PartitionID]metadata.Offset // of what is sealed and not committed yet
-	endsMu   sync.Mutex
+	nextFrom   wal.Position
+	nextSeq    uint64
+	indexBytes int64                                    // bound of a seal's indexes
+	ends       map[metadata.PartitionID]metadata.Offset // of what is sealed and not committed yet
+	endsMu     sync.Mutex
 }
 
 // NewUploader returns an uploader; Run starts it.
 func NewUploader(o UploaderOptions) *Uploader {
 	o.setDefaults()
 	u := &Uploader{o: o, puts: make(chan struct{}, o.Parallel), slots: make(chan struct{}, o.InFlight), kick: make(chan struct{}, 1),
-		progress: make(chan struct{}), nextFrom: o.From, nextSeq: o.FirstSeq, ends: map[metadata.PartitionID]metadata.Offset{}, metrics: o.Catalog.metrics}
+		progress: make(chan struct{}), nextFrom: o.From, nextSeq: o.FirstSeq, ends: map[metadata.PartitionID]metadata.Offset{}, metrics: o.Catalog.metrics,
+		indexBytes: segment.MaxIndexBytes / 2}
 	if o.Meter != nil {
 		u.metrics = newMetrics(o.Meter, o.Logger)
 	}

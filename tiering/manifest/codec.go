@@ -31,8 +31,9 @@ const (
 	segmentFlagsKnown = 1<<iota - 1
 )
 
-// Append appends the encoded manifest to dst.
-func Append(dst []byte, m *Manifest) []byte {
+// Append appends the encoded manifest to dst. A manifest that Decode would refuse for its length is an error, and dst comes back as
+// it was.
+func Append(dst []byte, m *Manifest) ([]byte, error) {
 	at := len(dst)
 	dst = append(dst, make([]byte, BlobHeaderBytes)...)
 	dst = appendPartition(dst, m.Partition)
@@ -52,25 +53,29 @@ func Append(dst []byte, m *Manifest) []byte {
 		prev = e
 	}
 	dst = codec.AppendBlob(dst, m.Producers)
-	finishBlob(dst[at:], kindManifest)
-	return dst
+	return finishBlob(dst, at, kindManifest, m.Partition)
 }
 
-// AppendChild appends the encoded child that holds segments of a partition to dst.
-func AppendChild(dst []byte, p metadata.PartitionID, segments []Segment) []byte {
+// AppendChild appends the encoded child that holds segments of a partition to dst; it fails as Append does.
+func AppendChild(dst []byte, p metadata.PartitionID, segments []Segment) ([]byte, error) {
 	at := len(dst)
 	dst = append(dst, make([]byte, BlobHeaderBytes)...)
 	dst = appendPartition(dst, p)
 	dst = appendSegments(dst, segments)
-	finishBlob(dst[at:], kindChild)
-	return dst
+	return finishBlob(dst, at, kindChild, p)
 }
 
-func finishBlob(b []byte, kind byte) {
+// finishBlob writes the header of the blob that dst ends with, from at on.
+func finishBlob(dst []byte, at int, kind byte, p metadata.PartitionID) ([]byte, error) {
+	b := dst[at:]
+	if len(b) > MaxBlobBytes {
+		return dst[:at], fmt.Errorf("%w: %v: blob of %d bytes, at most %d", ErrTooLarge, p, len(b), MaxBlobBytes)
+	}
 	copy(b, blobMagic[:])
 	b[4], b[5] = version, kind
 	binary.LittleEndian.PutUint32(b[8:], uint32(len(b)-BlobHeaderBytes))
 	binary.LittleEndian.PutUint32(b[12:], codec.CRC(b[BlobHeaderBytes:]))
+	return dst, nil
 }
 
 func appendPartition(dst []byte, p metadata.PartitionID) []byte {

@@ -29,6 +29,9 @@ const (
 // ErrCorrupt is wrapped by every error about bytes that are not a well-formed manifest.
 var ErrCorrupt = errors.New("corrupt manifest")
 
+// ErrTooLarge says that a manifest is too long to be written.
+var ErrTooLarge = errors.New("manifest too large")
+
 // ErrVersion says that a newer program wrote the manifest.
 var ErrVersion = errors.New("unsupported manifest version")
 

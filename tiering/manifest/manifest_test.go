@@ -36,15 +36,47 @@ func sample() *Manifest {
 	}
 }
 
+func encoded(m *Manifest) []byte { return must(Append(nil, m)) }
+
+func encodedChild(segments []Segment) []byte { return must(AppendChild(nil, part, segments)) }
+
+func must(b []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+func TestWhatCannotBeReadIsNotWritten(t *testing.T) {
+	before := encoded(sample())
+	m := sample()
+	empty := *m
+	empty.Producers = nil
+	room := MaxBlobBytes - len(encoded(&empty)) - 3 // the length's own bytes
+	m.Producers = make([]byte, room)
+	b, err := Append(before, m)
+	if err != nil || len(b)-len(before) != MaxBlobBytes {
+		t.Fatalf("%d bytes: %v", len(b)-len(before), err)
+	}
+	if _, err := Decode(b[len(before):]); err != nil {
+		t.Fatal(err)
+	}
+	m.Producers = make([]byte, room+1)
+	b, err = Append(before, m)
+	if !errors.Is(err, ErrTooLarge) || !bytes.Equal(b, before) {
+		t.Errorf("%d bytes: %v", len(b), err)
+	}
+}
+
 func TestRoundTrip(t *testing.T) {
 	for name, m := range map[string]*Manifest{"sample": sample(), "empty": {Partition: part}, "emptied": {Partition: part, Generation: 3, End: 55, Epochs: []EpochStart{{1, 50}}}} {
-		got, err := Decode(Append(nil, m))
+		got, err := Decode(encoded(m))
 		if err != nil || !reflect.DeepEqual(got, m) {
 			t.Errorf("%s: %v\n%+v\n%+v", name, err, got, m)
 		}
 	}
 	m := sample()
-	p, segments, err := DecodeChild(AppendChild(nil, part, m.Segments))
+	p, segments, err := DecodeChild(encodedChild(m.Segments))
 	if err != nil || p != part || !reflect.DeepEqual(segments, m.Segments) {
 		t.Errorf("child: %v, %v, %+v", err, p, segments)
 	}
@@ -55,9 +87,9 @@ func TestRoundTrip(t *testing.T) {
 
 func TestGolden(t *testing.T) {
 	m := sample()
-	b := Append(nil, m)
-	b = AppendChild(b, part, m.Segments)
-	b = Append(b, &Manifest{Partition: part, Generation: 1, End: 4})
+	b := encoded(m)
+	b = append(b, encodedChild(m.Segments)...)
+	b = append(b, encoded(&Manifest{Partition: part, Generation: 1, End: 4})...)
 	var dump bytes.Buffer
 	if err := Dump(&dump, b); err != nil {
 		t.Fatal(err)
@@ -85,7 +117,7 @@ func TestGolden(t *testing.T) {
 }
 
 func TestEveryFlippedBitIsFound(t *testing.T) {
-	good := Append(nil, sample())
+	good := encoded(sample())
 	for i := range good {
 		if i == 6 || i == 7 {
 			continue // reserved
@@ -121,20 +153,20 @@ func TestSpillKeepsManifestsSmall(t *testing.T) {
 			continue
 		}
 		for n := m.Spill(InlineBytes, ChildBytes); n > 0; n = m.Spill(InlineBytes, ChildBytes) {
-			b := AppendChild(nil, part, m.Segments[:n])
+			b := encodedChild(m.Segments[:n])
 			ref := Ref{Object: segment.ID{Kind: segment.Manifests, Seq: uint64(i), Nonce: uint64(len(blobs))}, Length: int64(len(b))}
 			blobs[ref.Object.Nonce] = b
 			m.Children = append(m.Children, NewChild(m.Segments[:n], ref, codec.CRC(b)))
 			m.Segments = m.Segments[n:]
 		}
-		if b := Append(nil, m); len(b) > InlineBytes+len(m.Children)*100+200 {
+		if b := encoded(m); len(b) > InlineBytes+len(m.Children)*100+200 {
 			t.Fatalf("manifest of %d bytes with %d children after %d segments", len(b), len(m.Children), i)
 		}
 	}
 	if len(m.Children) < 5 {
 		t.Fatalf("only %d children", len(m.Children))
 	}
-	back, err := Decode(Append(nil, m))
+	back, err := Decode(encoded(m))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,15 +233,17 @@ func TestRef(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	f.Add(Append(nil, sample())[BlobHeaderBytes:], true)
-	f.Add(AppendChild(nil, part, sample().Segments)[BlobHeaderBytes:], false)
+	f.Add(encoded(sample())[BlobHeaderBytes:], true)
+	f.Add(encodedChild(sample().Segments)[BlobHeaderBytes:], false)
 	f.Fuzz(func(t *testing.T, body []byte, whole bool) {
 		b := append(make([]byte, BlobHeaderBytes), body...)
 		kind := byte(kindChild)
 		if whole {
 			kind = kindManifest
 		}
-		finishBlob(b, kind)
+		if _, err := finishBlob(b, 0, kind, part); err != nil {
+			t.Fatal(err)
+		}
 		_ = Dump(io.Discard, b)
 		_ = Dump(io.Discard, body)
 		_, _, _ = DecodeChild(b)
@@ -217,7 +251,7 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := Decode(Append(nil, m))
+		again, err := Decode(encoded(m))
 		if err != nil || !reflect.DeepEqual(again, m) {
 			t.Fatalf("a manifest that was read is not read again: %v", err)
 		}
