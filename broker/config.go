@@ -60,7 +60,7 @@ type StoreConfig struct {
 // WALConfig shapes the write-ahead log.
 type WALConfig struct {
 	SegmentBytes int64  `key:"segment-bytes" help:"size of one segment file"`
-	MaxBytes     int64  `key:"max-bytes" help:"disk space of records that are not in the object store yet; beyond it producers wait"`
+	MaxBytes     int64  `key:"max-bytes" help:"disk space of records that are not in the object store yet, where a batch counts at least 1 KiB; beyond it producers wait"`
 	Sync         string `key:"sync" help:"auto, direct (O_DIRECT and O_DSYNC) or data (fdatasync)"`
 	AcceptLoss   bool   `key:"accept-loss" help:"start although the log of a former run is missing; what was acknowledged and only there is lost for good"`
 }

@@ -19,12 +19,16 @@ func (b *Broker) streamFolder(id metadata.StreamID) string {
 	return filepath.Join(b.dir.wal(), strconv.FormatInt(int64(id.Epoch()), 10))
 }
 
+// minBatchCharge is what a batch counts at least towards wal.max-bytes: the index of the tails has some 60 bytes of heap for each batch
+// that is not in the object store, which must not grow without bound while the store is away.
+const minBatchCharge = 1 << 10
+
 func (b *Broker) walOptions(id metadata.StreamID) wal.Options {
 	mode := map[string]wal.SyncMode{"auto": wal.SyncAuto, "direct": wal.SyncDirect, "data": wal.SyncData}[b.config.WAL.Sync]
 	return wal.Options{
 		FS: b.dir.files, Dir: b.streamFolder(id), FreeDir: filepath.Join(b.dir.wal(), freeFolder), Epoch: uint64(id.Epoch()),
 		SegmentBytes: b.config.WAL.SegmentBytes, SlabBytes: b.seams.slabBytes, SlabCount: int(b.config.TailCacheBytes / int64(b.seams.slabBytes)),
-		MaxBytes: b.config.WAL.MaxBytes, Sync: mode, Logger: b.logger.With("part", "wal"),
+		MaxBytes: b.config.WAL.MaxBytes, MinEntryBytes: minBatchCharge, Sync: mode, Logger: b.logger.With("part", "wal"),
 	}
 }
 
@@ -59,6 +63,12 @@ func (b *Broker) recoverStream(ctx context.Context, s metadata.StreamState) erro
 	if err != nil {
 		return err // corruption says where and what
 	}
+	if dead.Start() > wal.Position(state.Committed) {
+		if err := b.missingSegments(*state, dead.Start(), logger); err != nil {
+			return errors.Join(err, dead.Close())
+		}
+		state.Committed = uint64(dead.Start())
+	}
 	end := max(dead.End(), wal.Position(state.Committed))
 	logger.Info("draining the stream of a former run", "from", state.Committed, "to", end)
 	err = tiering.DrainRecovered(ctx, dead, end, tiering.UploaderOptions{
@@ -74,6 +84,18 @@ func (b *Broker) recoverStream(ctx context.Context, s metadata.StreamState) erro
 	if err := dead.Remove(); err != nil {
 		logger.Warn("remove the drained segments; the next start tries again", "error", err)
 	}
+	return nil
+}
+
+// missingSegments decides about a stream whose oldest segments are gone although their records were not in the object store yet.
+// The log is trimmed only below what is committed, so somebody or something else has removed them.
+func (b *Broker) missingSegments(s metadata.StreamState, start wal.Position, logger *slog.Logger) error {
+	if !b.config.WAL.AcceptLoss {
+		return fmt.Errorf("the folder %s begins at position %d, but only what is before %d is in the object store: segments are missing and "+
+			"acknowledged records may be lost. Put them back, or accept the loss for good by starting once with --wal.accept-loss=true",
+			b.streamFolder(s.ID), start, s.Committed)
+	}
+	logger.Error("accepting the loss of segments of a write-ahead log: acknowledged records in them are gone", "from", s.Committed, "to", start)
 	return nil
 }
 

@@ -124,7 +124,7 @@ func (l *Log) openBytes() int64 {
 func (l *Log) admitLocked(charge int64) bool {
 	bytes := l.admitted + charge
 	untrimmed := int64(l.nextPos-l.trimmed) + l.openBytes()
-	if untrimmed+bytes > l.o.MaxBytes && untrimmed+l.admitted > 0 {
+	if charged := untrimmed + l.surcharge.untrimmed(); charged+bytes > l.o.MaxBytes && charged+l.admitted > 0 {
 		return false
 	}
 	slabBytes := int64(l.o.SlabBytes)

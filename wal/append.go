@@ -75,6 +75,7 @@ func (l *Log) Append(a Admission, nBytes int, c Completion) Region {
 	r := Region{log: l, g: g, slab: g.slab, gen: g.slab.generation(), off: off, pos: g.pos + Position(off-g.off)}
 	r.data = g.slab.buf[off : off+nBytes : off+nBytes]
 	g.length += entryHeaderBytes + nBytes
+	l.surcharge.total += int64(max(0, l.o.MinEntryBytes-entryHeaderBytes-nBytes))
 	g.completions = append(g.completions, c)
 	g.pending.Add(1)
 	if l.waiters.head != nil {
@@ -118,6 +119,7 @@ func (l *Log) openGroup(n int) *group {
 	g.pending.Store(1)
 	l.open.unwritten++
 	l.cur = g
+	l.surcharge.group(g.pos)
 	return g
 }
 

@@ -51,6 +51,7 @@ type Log struct {
 	admissions int
 	waiters    waiterQueue
 	extents    extents
+	surcharge  surcharge
 }
 
 // New makes the stream's folder with its first segment, in milliseconds, and starts nothing. Dir must not hold a stream.
@@ -65,6 +66,7 @@ func New(o Options) (*Log, error) {
 	l := &Log{
 		o: o, mode: o.Sync,
 		wake: make(chan struct{}, 1), prepareWake: make(chan struct{}, 1), advanced: make(chan struct{}, 1),
+		surcharge: newSurcharge(o.MaxBytes),
 	}
 	l.maxCharge = min(maxGroupBytes, o.SlabBytes, int(o.SegmentBytes)-blockBytes)
 	for l.o.nonce == 0 {
@@ -282,6 +284,11 @@ func (l *Log) Trim(to Position) error {
 	}
 	l.mu.Lock()
 	l.trimmed = max(l.trimmed, to)
+	next := l.nextPos
+	if l.cur != nil {
+		next = l.cur.end()
+	}
+	l.surcharge.trim(to, next)
 	l.grantLocked()
 	l.mu.Unlock()
 	return l.segs.trim(to, durable)
@@ -305,6 +312,7 @@ func (l *Log) Stats() Stats {
 		s.Segments++
 	}
 	s.UntrimmedBytes = int64(s.Appended - s.Start)
+	s.SurchargeBytes = l.surcharge.untrimmed()
 	return s
 }
 

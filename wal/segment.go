@@ -153,7 +153,7 @@ func (s *segments) count() int {
 func (s *segments) trim(to, durable Position) error {
 	s.mu.Lock()
 	n := 0
-	for n < len(s.list)-1 && Position(s.list[n].end.Load()) <= to && s.list[n].limit() < durable {
+	for n < len(s.list)-1 && s.list[n].limit() <= to && s.list[n].limit() < durable {
 		n++
 	}
 	if n > 0 {

@@ -112,8 +112,11 @@ type Options struct {
 	SlabBytes    int   // default 8 MiB; multiple of 4096
 	SlabCount    int   // default 16, at least 4. Readers can never hold all of them: at least a quarter, and 3, stays with writers
 	MaxBytes     int64 // cap of appended bytes not trimmed yet, beyond which Admit waits; default 16 GiB. Files add up to two segments
-	MaxInFlight  int   // groups in flight where a sync is slow (over 1 ms) and SyncMode is direct; default and maximum 8
-	Sync         SyncMode
+	// MinEntryBytes is what an entry counts at least towards MaxBytes: callers that keep memory for each entry until it is trimmed
+	// bound it so. Default 0: entries count by their bytes.
+	MinEntryBytes int
+	MaxInFlight   int // groups in flight where a sync is slow (over 1 ms) and SyncMode is direct; default and maximum 8
+	Sync          SyncMode
 
 	Logger *slog.Logger // nil: discard
 	Meter  metric.Meter // nil: none
@@ -159,6 +162,8 @@ func (o *Options) setDefaults() error {
 		return fmt.Errorf("wal options: SlabCount %d: want 4 to 65536", o.SlabCount)
 	case o.MaxBytes < int64(o.SlabBytes):
 		return fmt.Errorf("wal options: MaxBytes %d: want at least SlabBytes %d", o.MaxBytes, o.SlabBytes)
+	case o.MinEntryBytes < 0 || o.MinEntryBytes > blockBytes:
+		return fmt.Errorf("wal options: MinEntryBytes %d: want 0 to %d", o.MinEntryBytes, blockBytes)
 	case o.MaxInFlight < 1 || o.MaxInFlight > maxInFlight:
 		return fmt.Errorf("wal options: MaxInFlight %d: want 1 to %d", o.MaxInFlight, maxInFlight)
 	case o.Sync < SyncAuto || o.Sync > SyncNone:
@@ -180,6 +185,7 @@ type Stats struct {
 	Appended       Position // where the next group will start at the earliest
 	Segments       int      // retained files, the prepared next one included
 	UntrimmedBytes int64    // Appended − Start
+	SurchargeBytes int64    // what untrimmed entries below Options.MinEntryBytes count towards MaxBytes beyond UntrimmedBytes
 	Groups         uint64   // made durable, as are Entries and Bytes
 	Entries        uint64
 	Bytes          uint64 // with framing and padding
