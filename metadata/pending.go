@@ -137,6 +137,58 @@ func (s *Store) commitObjects(ctx context.Context, p *streamProgress, id StreamI
 	return ErrConflict
 }
 
+// SkipTo raises the committed position of a stream to at least to: what is below it and in no object is not wanted any more, because its
+// topics were deleted. It never lowers the position, so repeating it is harmless. Errors: as CommitObjects.
+func (s *Store) SkipTo(ctx context.Context, id StreamID, expect Revision, to uint64) error {
+	p, err := s.begin(ctx, id)
+	if err != nil {
+		return fmt.Errorf("skip to %d of %s: %w", to, id, err)
+	}
+	defer p.end()
+	if err := s.skipTo(ctx, p, id, expect, to); err != nil {
+		p.loaded = false
+		return fmt.Errorf("skip to %d of %s: %w", to, id, err)
+	}
+	return nil
+}
+
+func (s *Store) skipTo(ctx context.Context, p *streamProgress, id StreamID, expect Revision, to uint64) error {
+	stream, mark := s.keys.stream(id), s.keys.committed(id)
+	for attempt := range swapAttempts {
+		if attempt > 1 && !pause(ctx, attempt) {
+			break
+		}
+		if !p.loaded {
+			var err error
+			if p.committed, p.revision, err = s.loadProgress(ctx, id, 0); err != nil {
+				return err
+			}
+			p.loaded = true
+		}
+		if to <= p.committed {
+			return nil
+		}
+		res, _, err := s.txn(ctx, kv.Txn{
+			If:   []kv.Compare{kv.Unchanged(stream, int64(expect)), kv.Unchanged(mark, p.revision)},
+			Then: []kv.Op{kv.Put(mark, appendCommitted(nil, to))},
+			Else: []kv.Op{kv.Get(stream)},
+		})
+		switch {
+		case err != nil:
+			return err
+		case res.Succeeded:
+			p.committed, p.revision = to, res.Revision
+			return nil
+		case len(res.Gets[0]) == 0:
+			return fmt.Errorf("%w: the stream is not recorded", ErrNotFound)
+		case res.Gets[0][0].ModRevision != int64(expect):
+			return fmt.Errorf("%w: the stream has moved on", ErrFenced)
+		}
+		p.loaded = false
+	}
+	return ErrConflict
+}
+
 // commitTxn lists in Else the stream, the committed position, and the objects.
 func (s *Store) commitTxn(id StreamID, expect Revision, p *streamProgress, to uint64, objects []PendingObject) kv.Txn {
 	stream, mark := s.keys.stream(id), s.keys.committed(id)

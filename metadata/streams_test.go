@@ -242,3 +242,26 @@ func TestCommitObjectsConcurrently(t *testing.T) {
 		}
 	})
 }
+
+func TestSkipTo(t *testing.T) {
+	inBubble(t, func(h *harness) {
+		st := h.stream()
+		h.must(h.s.CommitObjects(h.Context(), st.ID, st.Revision, []PendingObject{object(st.ID, 1, 0, 100)}))
+		for _, to := range []uint64{150, 150, 120} { // repeated, and never lowered
+			h.must(h.s.SkipTo(h.Context(), st.ID, st.Revision, to))
+		}
+		h.must(h.s.CommitObjects(h.Context(), st.ID, st.Revision, []PendingObject{object(st.ID, 2, 150, 200)}))
+		h.must(h.s.SkipTo(h.Context(), st.ID, st.Revision, 260))
+		rec, err := h.s.RecoverStream(h.Context(), st.ID, 77)
+		h.must(err)
+		if rec.Committed != 260 {
+			h.Errorf("committed %d", rec.Committed)
+		}
+		if err := h.s.SkipTo(h.Context(), st.ID, st.Revision, 300); !errors.Is(err, ErrFenced) {
+			h.Errorf("the old writer skips: %v", err)
+		}
+		if err := h.s.SkipTo(h.Context(), st.ID+1, st.Revision, 300); !errors.Is(err, ErrNotFound) {
+			h.Errorf("unknown stream: %v", err)
+		}
+	})
+}

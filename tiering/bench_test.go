@@ -163,3 +163,7 @@ func (discard) Put(_ context.Context, _ string, body objectstore.Body, _ objects
 	}
 	return nil
 }
+
+func (acceptAll) SkipTo(context.Context, metadata.StreamID, metadata.Revision, uint64) error {
+	return nil
+}

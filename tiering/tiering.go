@@ -45,6 +45,8 @@ type Partitions interface {
 type Committer interface {
 	// CommitObjects adds the objects of one seal in one transaction, if the stream's revision is still the given one.
 	CommitObjects(ctx context.Context, stream metadata.StreamID, revision metadata.Revision, objects []metadata.PendingObject) error
+	// SkipTo raises the stream's committed position over what nobody wants any more, if the revision is still the given one.
+	SkipTo(ctx context.Context, stream metadata.StreamID, revision metadata.Revision, to uint64) error
 	PendingObjects(ctx context.Context) ([]metadata.PendingObject, error)
 }
 

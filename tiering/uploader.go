@@ -400,12 +400,18 @@ func (u *Uploader) commit(ctx context.Context, s *seal) error {
 		u.forgetEnds(s.ranges)
 		u.o.OnCommitted(s.ranges)
 	}
+	if s.next > s.to || len(s.objects) == 0 {
+		if err := u.skip(ctx, s.next); err != nil {
+			return err
+		}
+	}
 	u.committed.Store(uint64(s.next))
 	if s.next >= u.o.Stream.Durable() {
 		u.oldest.Store(0)
 	} else {
 		u.oldest.Store(u.now().UnixMilli())
 	}
+	// Never beyond the position in etcd: a recovery that finds the WAL beginning above it knows that a segment was lost.
 	if err := u.o.Stream.Trim(s.next); err != nil {
 		// The data is safe; the next trim frees the space.
 		u.o.Logger.Warn("WAL could not be trimmed", "to", s.next, "error", err)
@@ -458,6 +464,23 @@ func (u *Uploader) commitRecords(ctx context.Context, records []metadata.Pending
 	}
 }
 
+// skip makes known that nothing below to is left to commit: what is not in objects belonged to deleted topics.
+func (u *Uploader) skip(ctx context.Context, to wal.Position) error {
+	b := backoff{base: 50 * time.Millisecond, max: 5 * time.Second}
+	for {
+		err := attempt(ctx, 15*time.Second, func(ctx context.Context) error {
+			return u.o.Meta.SkipTo(ctx, u.o.StreamID, u.o.Revision, uint64(to))
+		})
+		if err == nil || errors.Is(err, metadata.ErrFenced) || errors.Is(err, metadata.ErrInvalid) || errors.Is(err, metadata.ErrNotFound) {
+			return err
+		}
+		u.o.Logger.Warn("etcd does not take a stream's position, trying again", "to", to, "error", err)
+		if werr := b.wait(ctx); werr != nil {
+			return fmt.Errorf("%w: %w", werr, err)
+		}
+	}
+}
+
 // areCommitted looks for the objects among the pending ones: nothing absorbs them before this uploader has told the catalog.
 func (u *Uploader) areCommitted(ctx context.Context, records []metadata.PendingObject) (bool, error) {
 	all, err := u.o.Meta.PendingObjects(ctx)
@@ -479,10 +502,6 @@ func (u *Uploader) areCommitted(ctx context.Context, records []metadata.PendingO
 // DrainRecovered moves what is left of a dead stream, [o.From, end), into committed objects, in the same way as a live one.
 // o.Stream is ignored.
 func DrainRecovered(ctx context.Context, dead Scanner, end wal.Position, o UploaderOptions) error {
-	if s, ok := dead.(interface{ Start() wal.Position }); ok {
-		// The run before may have trimmed beyond its last commit: what lay between was of deleted topics.
-		o.From = max(o.From, min(s.Start(), end))
-	}
 	o.Stream = deadStream{dead, max(end, o.From)}
 	u := NewUploader(o)
 	ctx, cancel := context.WithCancel(ctx)

@@ -127,10 +127,8 @@ func (b *ledger) check(t *testing.T, r *wal.Recovered, ackedMayBeLost bool) {
 	if b.misorder {
 		t.Fatal("completions out of order")
 	}
-	for pos := range b.data {
-		if pos >= b.trimmed && pos < r.Start() {
-			t.Fatalf("starts at %d, trimmed to %d only", r.Start(), b.trimmed)
-		}
+	if r.Start() > b.trimmed { // even where nothing lies between: a reader could not tell that from a lost segment
+		t.Fatalf("starts at %d, trimmed to %d only", r.Start(), b.trimmed)
 	}
 	found := map[wal.Position]bool{}
 	last := wal.Position(0)
