@@ -47,6 +47,9 @@ type Conn struct {
 	deadline   atomic.Int64 // when the reader must have got further
 	inFrame    atomic.Bool  // what it waits for: the rest of a frame, or the next one
 	busySince  atomic.Int64 // the reader is in a handler or waits for memory
+	arriving   arrivals     // what came from the client
+	seenBytes  int64        // of arriving, when the janitor last looked; its own
+	seenAt     int64        // when that changed
 	writeSince atomic.Int64 // a write is going on; interrupted = it has been told to go on in pieces
 
 	wake chan struct{} // to the writer goroutine
@@ -124,7 +127,7 @@ const interrupted = -1
 
 func newConn(s *Server, nc net.Conn, listenerName string) *Conn {
 	c := &Conn{
-		id: s.ids.Add(1), nc: nc, srv: s, listenerName: listenerName,
+		id: s.ids.Add(1), nc: nc, arriving: arrivals{nc: nc}, srv: s, listenerName: listenerName,
 		wake: make(chan struct{}, 1), room: make(chan struct{}, 1), dead: make(chan struct{}),
 	}
 	c.ctx, c.end = context.WithCancelCause(s.base)
@@ -139,7 +142,7 @@ func newConn(s *Server, nc net.Conn, listenerName string) *Conn {
 // serve is the reader goroutine.
 func (c *Conn) serve() {
 	c.tune()
-	c.br = bufio.NewReaderSize(c.nc, c.srv.opts.ReadBufferBytes)
+	c.br = bufio.NewReaderSize(&c.arriving, c.srv.opts.ReadBufferBytes)
 	err := c.readLoop()
 	if errors.Is(err, ErrShutdown) {
 		err = errors.Join(err, c.awaitAnswers())

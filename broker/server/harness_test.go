@@ -107,7 +107,7 @@ func (g *rig) close() {
 	if err := <-g.served; err != nil {
 		g.t.Errorf("serve: %v", err)
 	}
-	for name, b := range map[string]*budget{"produce": g.s.produceBudget, "control": g.s.controlBudget, "decoded": g.s.decodedBudget} {
+	for name, b := range map[string]*budget{"produce": g.s.produceBudget, "large": g.s.largeBudget, "control": g.s.controlBudget, "decoded": g.s.decodedBudget} {
 		if n := b.used.Load(); n != 0 {
 			g.t.Errorf("%d bytes of the %s budget were not given back", n, name)
 		}

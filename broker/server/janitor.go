@@ -36,12 +36,25 @@ func (c *Conn) inspect(now time.Duration) {
 	if at := c.deadline.Load(); at != 0 && int64(now) > at {
 		c.overdue(now)
 	}
+	if c.stalled(now) {
+		c.kill(&closeError{kindSlowFrame, nil})
+	}
 	if since := c.busySince.Load(); since != 0 && int64(now)-since > int64(peerCheckAfter) && peerLeft(c.nc) {
 		c.endWaits(errPeerLeft)
 	}
 	if since := c.writeSince.Load(); since > 0 && int64(now)-since > int64(slowWriteAfter) && c.writeSince.CompareAndSwap(since, interrupted) {
 		_ = c.nc.SetWriteDeadline(time.Unix(1, 0)) // the writer goes on in pieces
 	}
+}
+
+// stalled tells whether the client has begun a frame and sent no byte of it for long: it holds memory for nothing.
+func (c *Conn) stalled(now time.Duration) bool {
+	n := c.arriving.bytes.Load()
+	if n != c.seenBytes || !c.inFrame.Load() || c.deadline.Load() == 0 { // the last: the reader is busy with something of ours
+		c.seenBytes, c.seenAt = n, int64(now)
+		return false
+	}
+	return int64(now)-c.seenAt > int64(stallAfter)
 }
 
 // overdue closes a connection that has been silent for too long, unless it waits for answers of ours.

@@ -97,7 +97,7 @@ func (m *metrics) register(s *Server) error {
 	if firstErr != nil {
 		return firstErr
 	}
-	budgets := map[string]*budget{"produce": s.produceBudget, "control": s.controlBudget, "decoded": s.decodedBudget}
+	budgets := map[string]*budget{"produce": s.produceBudget, "large": s.largeBudget, "control": s.controlBudget, "decoded": s.decodedBudget}
 	var err error
 	m.registration, err = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		for _, a := range wire.ServedAPIs() {

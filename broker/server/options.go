@@ -22,6 +22,8 @@ type Options struct {
 	// What all connections together may hold: Produce frames being read or handled, other frames being read, and decoded requests being
 	// handled. Whoever finds its budget used up waits in line and does not read meanwhile. Other frames of up to 16 KiB and decoded
 	// requests of up to 64 KiB are not counted: heartbeats do not queue behind produce. 256, 64 and 128 MiB.
+	// Of MemoryBytes, half is for Produce frames over 4 MiB and half for the others: clients that declare much and send little hold up
+	// nobody who sends ordinary requests.
 	MemoryBytes  int64
 	ControlBytes int64
 	DecodedBytes int64
@@ -72,16 +74,18 @@ func (o Options) withDefaults() (Options, error) {
 
 // What is fixed, and why.
 const (
-	smallFrameBytes   = 16 << 10        // uncounted control frames: a heartbeat must not wait for produce
-	smallDecodedBytes = 64 << 10        // uncounted decoded requests: an ordinary long poll holds no budget
-	maxQueuedBytes    = 1 << 20         // answers that wait to be written before the connection stops reading
-	partBytes         = 160             // of a Produce partition in memory
-	smallParts        = 256             // partitions of a Produce request that are not counted
-	keepReplyBytes    = 64 << 10        // buffer that a pooled reply keeps
-	maxBatch          = 64              // replies in one gathered write
-	slowWriteAfter    = time.Second     // then a write is continued in pieces, from a copy where records are pinned
-	slowPieceBytes    = 256 << 10       // of such a continued write
-	peerCheckAfter    = time.Second / 2 // a handler call that takes longer has the socket checked for the client's leaving
-	extraPerMiB       = 4 * time.Second // of FrameTimeout
+	largeFrameBytes   = 4 << 20          // Produce frames beyond it have half of the budget to themselves
+	stallAfter        = 10 * time.Second // a frame of which no byte comes for so long is given up
+	smallFrameBytes   = 16 << 10         // uncounted control frames: a heartbeat must not wait for produce
+	smallDecodedBytes = 64 << 10         // uncounted decoded requests: an ordinary long poll holds no budget
+	maxQueuedBytes    = 1 << 20          // answers that wait to be written before the connection stops reading
+	partBytes         = 160              // of a Produce partition in memory
+	smallParts        = 256              // partitions of a Produce request that are not counted
+	keepReplyBytes    = 64 << 10         // buffer that a pooled reply keeps
+	maxBatch          = 64               // replies in one gathered write
+	slowWriteAfter    = time.Second      // then a write is continued in pieces, from a copy where records are pinned
+	slowPieceBytes    = 256 << 10        // of such a continued write
+	peerCheckAfter    = time.Second / 2  // a handler call that takes longer has the socket checked for the client's leaving
+	extraPerMiB       = 4 * time.Second  // of FrameTimeout
 	warnEvery         = 10 * time.Second
 )

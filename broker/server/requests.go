@@ -20,11 +20,15 @@ var errNoAnswer = errors.New("handler returned neither answer nor error")
 // produce decodes a Produce request while it arrives and hands it over. The frame lives until the handler returns.
 func (c *Conn) produce(size int, start time.Duration) error {
 	s := c.srv
-	held, err := c.take(s.produceBudget, size)
+	budget := s.produceBudget
+	if size > largeFrameBytes {
+		budget = s.largeBudget
+	}
+	held, err := c.take(budget, size)
 	if err != nil {
 		return err
 	}
-	defer func() { s.produceBudget.release(held) }()
+	defer func() { budget.release(held) }()
 	f := s.frames.Get(size)
 	r := s.newReply(c, replyProduce, start)
 	have, _ := c.br.Read(f.B[:wire.PrefixBytes]) // buffered since Conn.next
@@ -40,7 +44,7 @@ func (c *Conn) produce(size int, start time.Duration) error {
 	if n := len(r.produce.Parts); n > smallParts { // keep a part of the frame's memory for the partitions, until they are answered
 		r.weight = min(held, int64(n)*partBytes)
 		held -= r.weight
-		r.budget = s.produceBudget
+		r.budget = budget
 		queued = n * partBytes
 	}
 	c.busy()
@@ -48,7 +52,7 @@ func (c *Conn) produce(size int, start time.Duration) error {
 	s.opts.Handler.Produce(c.ctx, c, h, &r.call)
 	c.idle() // r may be gone already
 	s.frames.Put(f)
-	s.produceBudget.release(held) // before writing: a client that does not read must not hold it
+	budget.release(held) // before writing: a client that does not read must not hold it
 	held = 0
 	c.mu.Lock()
 	c.current = nil

@@ -26,7 +26,7 @@ type Server struct {
 	frames  wire.FramePool
 	replies sync.Pool
 
-	produceBudget, controlBudget, decodedBudget *budget
+	produceBudget, largeBudget, controlBudget, decodedBudget *budget
 
 	base    context.Context // parent of all connections; ends when Shutdown gives up waiting or is finished
 	endBase context.CancelCauseFunc
@@ -51,7 +51,8 @@ func New(o Options) (*Server, error) {
 		opts:          o,
 		warner:        warner{log: o.Logger},
 		start:         time.Now().Add(-time.Second), // so that now is never 0, which means none in Conn
-		produceBudget: newBudget(o.MemoryBytes),
+		produceBudget: newBudget(o.MemoryBytes - o.MemoryBytes/2),
+		largeBudget:   newBudget(o.MemoryBytes / 2),
 		controlBudget: newBudget(o.ControlBytes),
 		decodedBudget: newBudget(o.DecodedBytes),
 		conns:         map[*Conn]struct{}{},

@@ -301,9 +301,9 @@ func TestTimeouts(t *testing.T) {
 		kind     string
 	}{
 		"nothing":             {nil, 10 * time.Minute, 11 * time.Minute, kindIdle},
-		"half a length":       {whole[:2], 30 * time.Second, 35 * time.Second, kindSlowFrame},
-		"half a header":       {whole[:13], 42 * time.Second, 46 * time.Second, kindSlowFrame},
-		"most of a frame":     {whole[:len(whole)-1], 42 * time.Second, 46 * time.Second, kindSlowFrame},
+		"half a length":       {whole[:2], 10 * time.Second, 13 * time.Second, kindSlowFrame},
+		"half a header":       {whole[:13], 10 * time.Second, 13 * time.Second, kindSlowFrame},
+		"most of a frame":     {whole[:len(whole)-1], 10 * time.Second, 13 * time.Second, kindSlowFrame},
 		"an answered request": {frameOf(heartbeat(), 1), 10 * time.Minute, 11 * time.Minute, kindIdle},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -387,4 +387,45 @@ func TestOptionsAreChecked(t *testing.T) {
 	if !errors.Is(&closeError{kindIdle, errTest}, errTest) {
 		t.Error("no chain")
 	}
+}
+
+// TestTrickle: a client that sends a byte now and then is closed once the frame as a whole is overdue.
+func TestTrickle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, newPipeListener(), Options{Handler: &funcHandler{}, FrameTimeout: 30 * time.Second})
+		defer g.close()
+		c := g.dial()
+		began := time.Now()
+		for _, b := range frameOf(produceRequest(9, -1, 1, 3<<20), 1) {
+			if _, err := c.nc.Write([]byte{b}); err != nil {
+				break
+			}
+			time.Sleep(3 * time.Second)
+		}
+		c.wantClosed()
+		if took := time.Since(began); took < 29*time.Second || took > 90*time.Second {
+			t.Errorf("closed after %v", took)
+		}
+	})
+}
+
+// TestStalledLargeFramesHoldUpNobody: clients that declare large frames and send nothing use up their share of the budget only.
+func TestStalledLargeFramesHoldUpNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, newPipeListener(), Options{Handler: &funcHandler{}, MemoryBytes: 32 << 20})
+		defer g.close()
+		large := frameOf(produceRequest(9, -1, 1, 12<<20), 1)
+		for range 5 {
+			stalled := g.dial()
+			go func() { _, _ = stalled.nc.Write(large[:200]) }()
+		}
+		synctest.Wait()
+		c := g.dial()
+		began := time.Now()
+		c.send(produceRequest(9, -1, 1, 100), 7)
+		c.want(7)
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("an ordinary request waited %v", took)
+		}
+	})
 }
