@@ -32,7 +32,7 @@ type Config struct {
 	SealBytes          int64         `key:"seal-bytes" help:"records are moved to the object store once this many bytes wait"`
 	SealAge            time.Duration `key:"seal-age" help:"records are moved to the object store once they have waited this long"`
 	AbsorbEvery        time.Duration `key:"absorb-every" help:"time between publications of partition manifests"`
-	DeleteGrace        time.Duration `key:"delete-grace" help:"time between an object's last mention and its deletion"`
+	DeleteGrace        time.Duration `key:"delete-grace" help:"time between an object's last mention and its deletion, at least 10s"`
 	// Kafka holds broker configs of Kafka by their own names, such as num.partitions or auto.create.topics.enable.
 	Kafka map[string]string `key:"kafka" help:"broker configs of Kafka, by Kafka's names"`
 }
@@ -85,6 +85,9 @@ func Default() Config {
 		Kafka:              map[string]string{},
 	}
 }
+
+// minDeleteGrace leaves time to store a manifest: one that took longer than half of the grace must not be published any more.
+const minDeleteGrace = 10 * time.Second
 
 // Validate reports everything that is wrong or missing, each with the setting's key.
 func (c *Config) Validate() error {
@@ -142,7 +145,7 @@ func (c *Config) Validate() error {
 		"seal-bytes":           {c.SealBytes, 1 << 20, 1 << 30},
 		"seal-age (ms)":        {c.SealAge.Milliseconds(), 50, 3_600_000},
 		"absorb-every (ms)":    {c.AbsorbEvery.Milliseconds(), 100, 86_400_000},
-		"delete-grace (ms)":    {c.DeleteGrace.Milliseconds(), 0, 604_800_000},
+		"delete-grace (ms)":    {c.DeleteGrace.Milliseconds(), minDeleteGrace.Milliseconds(), 604_800_000},
 	} {
 		if r.got < r.least || r.got > r.most {
 			bad(key, "%d is outside %d to %d", r.got, r.least, r.most)
