@@ -87,6 +87,9 @@ func (c *blockCache) pin(ctx context.Context, object segment.ID, blocks []segmen
 		if e := c.blocks[blockKey{object, blocks[i].Position}]; e != nil {
 			c.pinLocked(e)
 			e.read = true
+			if timeout != nil {
+				c.wakeLocked()
+			}
 			c.mu.Unlock()
 			c.metrics.blockHits.Add(ctx, 1)
 			return e, nil

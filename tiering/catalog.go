@@ -184,6 +184,7 @@ func (c *Catalog) add(objects []*pendingObject) {
 			p := &o.index.Parts[i]
 			pieces := append(c.parts[p.Partition], piece{o, p})
 			if n := len(pieces); n > 1 && pieces[n-2].part.Start > p.Start {
+				pieces = slices.Clone(pieces) // readers may hold the old one
 				slices.SortFunc(pieces, func(a, b piece) int { return cmp.Compare(a.part.Start, b.part.Start) })
 			}
 			c.parts[p.Partition] = pieces
