@@ -24,6 +24,7 @@ const reconcileEvery = 5 * time.Second
 type serving struct {
 	broker     *Broker
 	server     *server.Server
+	handler    *handler.Broker
 	log        *wal.Log
 	stream     *metadata.StreamState
 	partitions *partition.Set
@@ -91,6 +92,7 @@ func (s *serving) start(ctx, life context.Context, listeners []net.Listener) err
 	}
 	o.config = h.TopicConfig
 	h.Start()
+	s.handler = h
 	if err := b.acquireAll(ctx, o); err != nil {
 		return err
 	}
@@ -253,10 +255,18 @@ func (s *serving) stop(life context.Context, fatal <-chan error) error {
 		s.abort(err)
 		return fmt.Errorf("drain: %w", err)
 	}
-	err = errors.Join(s.upload.end(), s.presence.end(), s.log.Close(), s.log.Remove())
+	err = errors.Join(s.upload.end(), s.presence.end(), s.closeLog(), s.log.Remove())
 	s.reader.Close()
 	b.logger.Info("drained", "took", time.Since(began))
 	return err
+}
+
+// closeLog closes the log, after the reads of it that outlive their requests.
+func (s *serving) closeLog() error {
+	if s.handler != nil {
+		s.handler.Stop()
+	}
+	return s.log.Close()
 }
 
 // abort ends at once what is running. What was acknowledged stays in the write-ahead log.
@@ -272,7 +282,7 @@ func (s *serving) abort(cause error) {
 		}
 	}
 	if s.log != nil {
-		if err := s.log.Close(); err != nil {
+		if err := s.closeLog(); err != nil {
 			s.broker.logger.Warn("close the write-ahead log", "error", err)
 		}
 	}

@@ -57,6 +57,13 @@ func (b *Broker) Start() {
 	b.startLog()
 }
 
+// Stop ends what outlives a request, and waits for it: reads of old records that connections wait for. The server must have shut down
+// before, and the log be closed after.
+func (b *Broker) Stop() {
+	b.startLog()
+	b.log.slow.stop()
+}
+
 // start prepares what the handlers of topics and configs derive from the fields.
 func (b *Broker) start() {
 	b.once.Do(func() {

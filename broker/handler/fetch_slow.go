@@ -3,6 +3,8 @@ package handler
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,9 +27,66 @@ const (
 	slowKeep = 5 * time.Second
 )
 
-// slowReads is the budget that all connections share.
+// slowReads is the budget that all connections share, and what must end before the log is closed: reads may have slabs pinned.
+// The server copies out what a client does not take and lets go of it after about a second, so stuck clients hold no share either.
 type slowReads struct {
-	budget *semaphore.Weighted
+	budget  *semaphore.Weighted
+	life    context.Context
+	end     context.CancelFunc
+	running sync.WaitGroup
+
+	mu     sync.Mutex
+	ended  bool
+	states map[*fetchState]struct{} // of open connections
+}
+
+func newSlowReads() *slowReads {
+	s := &slowReads{budget: semaphore.NewWeighted(slowBudgetBytes), states: map[*fetchState]struct{}{}}
+	s.life, s.end = context.WithCancel(context.Background())
+	return s
+}
+
+// spawn runs read until ctx is done or stop is called; false: stop was called before.
+func (s *slowReads) spawn(ctx context.Context, read func(context.Context)) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return false
+	}
+	s.running.Go(func() {
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		defer context.AfterFunc(s.life, func() { cancel(context.Canceled) })()
+		read(ctx)
+	})
+	return true
+}
+
+// stop ends the reads that are under way, waits for them, and lets go of what was read.
+func (s *slowReads) stop() {
+	s.mu.Lock()
+	s.ended = true
+	s.mu.Unlock()
+	s.end()
+	s.running.Wait()
+	s.mu.Lock()
+	states := slices.Collect(maps.Keys(s.states))
+	s.mu.Unlock()
+	for _, f := range states {
+		f.close()
+	}
+}
+
+func (s *slowReads) remember(f *fetchState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.states[f] = struct{}{}
+}
+
+func (s *slowReads) forget(f *fetchState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.states, f)
 }
 
 // slowRead is one read on its way, or its outcome.
@@ -66,6 +125,7 @@ func (b *Broker) connFetch(ctx context.Context, c *server.Conn) *fetchState {
 	f.timer.Stop()
 	f.idle = time.AfterFunc(time.Hour, f.dropIdle)
 	f.idle.Stop()
+	b.log.slow.remember(f)
 	context.AfterFunc(ctx, f.close)
 	c.Local = f
 	return f
@@ -83,6 +143,7 @@ func (f *fetchState) close() {
 	f.closed = true
 	f.mu.Unlock()
 	f.drop(func(*slowRead) bool { return true })
+	f.b.log.slow.forget(f)
 }
 
 // drop forgets the finished reads that which names.
@@ -183,9 +244,12 @@ func (f *fetchState) slowRead(ctx context.Context, part *fetchPart) (r *slowRead
 		return nil, moved
 	}
 	r = &slowRead{offset: part.ask.offset, maxBytes: min(max(int(part.ask.maxBytes), 1), maxSlowReadBytes), started: f.fetches}
+	p := part.p // part is another's by the time the read runs
+	if !f.b.log.slow.spawn(ctx, func(ctx context.Context) { f.run(ctx, p, r) }) {
+		return nil, moved
+	}
 	f.slow[id] = r
 	f.b.log.stats.slowReads.Add(1)
-	go f.run(ctx, part.p, r)
 	return r, moved
 }
 

@@ -8,7 +8,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"go.opentelemetry.io/otel/metric"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/tidemarkmq/tidemark/broker/partition"
 	"github.com/tidemarkmq/tidemark/metadata"
@@ -47,7 +46,7 @@ type logStats struct {
 func (b *Broker) startLog() {
 	b.log.once.Do(func() {
 		b.log.sessions = newSessionCache(defaultSessionSlots)
-		b.log.slow = &slowReads{budget: semaphore.NewWeighted(slowBudgetBytes)}
+		b.log.slow = newSlowReads()
 		b.log.producers.refill = make(chan struct{}, 1)
 		if b.Meter == nil {
 			return
