@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // version is set by release builds with -ldflags -X main.version=…
@@ -29,6 +30,9 @@ Usage:
 flag --KEY, and an environment variable TIDEMARK_KEY (upper case, dots and dashes as underscores); flags win over the
 environment, the environment over the file.
 `
+
+// repeatAfter is how long after the first signal another one counts as a second.
+const repeatAfter = time.Second
 
 // errUsage says that the command line was wrong and that this has been said already.
 var errUsage = errors.New("usage")
@@ -58,6 +62,10 @@ func dispatch(args []string) error {
 	case "dump":
 		return runDump(os.Stdout, args[1:])
 	case "version", "--version", "-version":
+		if len(args) > 1 {
+			fmt.Fprintf(os.Stderr, "tidemark version: unexpected argument %q\n", args[1])
+			return errUsage
+		}
 		fmt.Println("tidemark " + buildVersion())
 		return nil
 	case "help", "--help", "-help", "-h":
@@ -141,7 +149,10 @@ func untilSignal(logger *slog.Logger) context.Context {
 		s := <-signals
 		logger.Info("draining into the object store before exit", "signal", s.String())
 		cancel()
-		<-signals
+		// A supervisor may signal the process and then its group, milliseconds apart: that is one request, not two.
+		for first := time.Now(); time.Since(first) < repeatAfter; {
+			<-signals
+		}
 		logger.Warn("second signal: exit without having drained; the next start recovers the write-ahead log")
 		os.Exit(1)
 	}()

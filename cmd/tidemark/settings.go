@@ -55,6 +55,31 @@ func settings(c *broker.Config) []setting {
 	return all
 }
 
+// usage is the flag's help: its meaning, the kind of its value and the default.
+func (s setting) usage() string {
+	kind, shown := "string", fmt.Sprint(s.value.Interface())
+	switch v := s.value.Interface().(type) {
+	case int, int64:
+		kind = "number"
+		if strings.HasSuffix(s.key, "-bytes") {
+			kind = "bytes"
+		}
+	case bool:
+		kind = "bool"
+	case time.Duration:
+		kind = "duration"
+	case []string:
+		kind, shown = "list", strings.Join(v, ",")
+	case map[string]string:
+		kind, shown = "name=value,...", ""
+	}
+	text := s.help + " (`" + kind + "`"
+	if !s.value.IsZero() && shown != "" {
+		text += ", default " + shown
+	}
+	return text + ")"
+}
+
 // set parses text as the setting's type: lists are separated by commas, maps are NAME=VALUE lists.
 func (s setting) set(text string) error {
 	var err error
@@ -220,7 +245,7 @@ func applyEnv(c *broker.Config, environ []string) error {
 func addFlags(fs *flag.FlagSet, c *broker.Config) (apply func() error) {
 	var given []func() error
 	for _, s := range settings(c) {
-		fs.Func(s.key, s.help, func(text string) error {
+		fs.Func(s.key, s.usage(), func(text string) error {
 			given = append(given, func() error { return s.set(text) })
 			return nil
 		})

@@ -14,6 +14,9 @@ func ZapLogger(l *slog.Logger) *zap.Logger {
 	return zap.New(&slogCore{handler: l.Handler(), enabled: zapcore.WarnLevel})
 }
 
+// firstStart are messages of an embedded server about a folder that nothing was written to yet: they are no news to anybody.
+var firstStart = map[string]bool{"Failed to detect schema version": true, "failed to update storage version": true}
+
 // slogCore is a zapcore.Core that forwards to a slog handler. Immutable, safe for concurrent use.
 type slogCore struct {
 	handler slog.Handler
@@ -40,7 +43,14 @@ func (c *slogCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.Che
 
 // Write implements zapcore.Core.
 func (c *slogCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
-	r := slog.NewRecord(e.Time, slogLevel(e.Level), "etcd: "+e.Message, 0)
+	level := slogLevel(e.Level)
+	if firstStart[e.Message] {
+		level = slog.LevelDebug
+		if !c.handler.Enabled(context.Background(), level) {
+			return nil
+		}
+	}
+	r := slog.NewRecord(e.Time, level, "etcd: "+e.Message, 0)
 	r.AddAttrs(attrs(fields)...)
 	return c.handler.Handle(context.Background(), r)
 }
