@@ -3,6 +3,7 @@ package metadata
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"strings"
 	"time"
@@ -71,8 +72,8 @@ func (s *Store) watchedRevision() int64 {
 	return s.watched
 }
 
-// relist reads the whole image at one revision. strict fails on records that cannot be decoded; otherwise they are logged
-// and left out.
+// relist reads the whole image at one revision. strict fails on records that cannot be decoded. Otherwise they are logged,
+// and the last good record of a topic or partition stays, or the listing fails where there is none; others are left out.
 func (s *Store) relist(ctx context.Context, strict bool) error {
 	start, end := s.keys.dir(dirMeta)
 	var e *edit
@@ -88,7 +89,11 @@ func (s *Store) relist(ctx context.Context, strict bool) error {
 			if strict {
 				return err
 			}
-			s.logger.Error("metadata record is damaged and left out", "error", err)
+			kept, missing := e.keep(s.Image(), p.Key)
+			if missing != nil {
+				return fmt.Errorf("%w: %w", missing, err)
+			}
+			s.logger.Error("metadata record is damaged and left out", "error", err, "last good one stays", kept)
 		}
 		return nil
 	})

@@ -146,6 +146,12 @@ func (e *edit) applyPartition(name string, ev kv.Event) error {
 		return err
 	}
 	p.ID, p.Revision = id, Revision(ev.ModRevision)
+	e.setPartition(&p)
+	return nil
+}
+
+func (e *edit) setPartition(p *Partition) {
+	id := p.ID
 	t := e.topic(id.Topic)
 	for len(t.parts) <= int(id.Partition) {
 		t.parts = append(t.parts, nil)
@@ -153,8 +159,30 @@ func (e *edit) applyPartition(name string, ev kv.Event) error {
 	if !t.parts[id.Partition].recorded() {
 		t.count++
 	}
-	t.parts[id.Partition] = &p
-	return nil
+	t.parts[id.Partition] = p
+}
+
+// keep takes the record of a topic or partition over from old, because the one at key cannot be decoded: without it the topic would
+// look deleted, and its data would be dropped. An error says that old has none either; other records are not worth one.
+func (e *edit) keep(old *Image, key string) (kept bool, err error) {
+	name := strings.TrimPrefix(key, e.keys.prefix)
+	if id, perr := parsePartition(strings.TrimPrefix(name, dirPartition)); perr == nil && strings.HasPrefix(name, dirPartition) {
+		t := old.state(id.Topic)
+		if t == nil || int(id.Partition) >= len(t.parts) || !t.parts[id.Partition].recorded() {
+			return false, fmt.Errorf("%w: partition %s was never known", ErrInvalid, id)
+		}
+		e.setPartition(t.parts[id.Partition])
+		return true, nil
+	}
+	if id, perr := parseTopic(strings.TrimPrefix(name, dirTopic)); perr == nil && strings.HasPrefix(name, dirTopic) {
+		t, ok := old.TopicByID(id)
+		if !ok {
+			return false, fmt.Errorf("%w: topic %s was never known", ErrInvalid, id)
+		}
+		e.setTopic(id, t)
+		return true, nil
+	}
+	return false, nil
 }
 
 func (e *edit) applyTopic(name string, ev kv.Event) error {
@@ -171,6 +199,12 @@ func (e *edit) applyTopic(name string, ev kv.Event) error {
 		topic = &Topic{Name: r.Name, ID: id, Partitions: r.Partitions, ReplicationFactor: r.ReplicationFactor,
 			Configs: r.Configs, Internal: r.Internal, Revision: Revision(ev.ModRevision)}
 	}
+	e.setTopic(id, topic)
+	return nil
+}
+
+// setTopic shows the topic, or takes it away where topic is nil.
+func (e *edit) setTopic(id TopicID, topic *Topic) {
 	t := e.topic(id)
 	if old := t.topic; old != nil {
 		e.im.topics--
@@ -193,7 +227,6 @@ func (e *edit) applyTopic(name string, ev kv.Event) error {
 	}
 	e.im.topicsVersion++
 	e.drop(id, t)
-	return nil
 }
 
 func (e *edit) applyDeleted(name string, ev kv.Event) error {
