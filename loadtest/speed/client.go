@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -137,10 +138,14 @@ func paced(ctx context.Context, bootstrap, topic string, perSecond int, d time.D
 	interval := time.Second / time.Duration(perSecond)
 	total := int(d / interval)
 	warm := total / 5
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	began := time.Now()
 	for i := range total {
 		due := began.Add(time.Duration(i) * interval)
-		time.Sleep(time.Until(due))
+		if early := time.Until(due); early > 0 {
+			sleep(early)
+		}
 		cl.Produce(ctx, &kgo.Record{Value: all[i%payloads]}, func(_ *kgo.Record, err error) {
 			took := time.Since(due)
 			mu.Lock()
