@@ -95,8 +95,9 @@ func staticConfigs(c Config) map[string]string {
 }
 
 // Run serves until ctx is done, then drains everything into the object store and returns nil: bucket and etcd suffice from then
-// on. ready is called once, when clients are served. An error means that the broker could not start, or that a part of it
-// failed beyond repair; what was acknowledged is then in the write-ahead log, and the next start recovers it.
+// on. ready is called once, when clients are served. An error means that the broker could not start, was told to stop before it had
+// drained what a former run left, or that a part of it failed beyond repair; what was acknowledged is then in the write-ahead log, and
+// the next start recovers it.
 func (b *Broker) Run(ctx context.Context, ready func(Info)) error {
 	listeners, advertised, err := b.listen()
 	if err != nil {
@@ -122,11 +123,18 @@ func (b *Broker) Run(ctx context.Context, ready func(Info)) error {
 		})
 	}
 	if err := b.openParts(ctx, life, advertised, &opened); err != nil {
-		return notIfDone(ctx, err)
+		if ctx.Err() != nil {
+			return fmt.Errorf("told to stop before the write-ahead log of a former run was drained, if there is one: %w", err)
+		}
+		return err
 	}
-	s, err := b.startServing(ctx, life, listeners)
-	if err != nil {
-		return notIfDone(ctx, err)
+	s := &serving{broker: b}
+	if err := s.start(ctx, life, listeners); err != nil {
+		if ctx.Err() != nil && s.uploader != nil {
+			return s.stop(life, b.fatal)
+		}
+		s.abort(err)
+		return err
 	}
 	info.ClusterID = b.meta.Image().ClusterID()
 	b.ready.Met("start")
@@ -142,14 +150,6 @@ func (b *Broker) Run(ctx context.Context, ready func(Info)) error {
 		s.abort(err)
 		return err
 	}
-}
-
-// notIfDone hides the errors of a start that was told to stop.
-func notIfDone(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
 }
 
 // spawn runs a part of the broker until life ends. A part that ends before is fatal.

@@ -33,6 +33,7 @@ type Config struct {
 	SealAge            time.Duration `key:"seal-age" help:"records are moved to the object store once they have waited this long"`
 	AbsorbEvery        time.Duration `key:"absorb-every" help:"time between publications of partition manifests"`
 	DeleteGrace        time.Duration `key:"delete-grace" help:"time between an object's last mention and its deletion, at least 10s"`
+	DrainTimeout       time.Duration `key:"drain-timeout" help:"time that a stop waits for the object store at most; what is not drained then needs this disk again; 0: as long as it takes"`
 	// Kafka holds broker configs of Kafka by their own names, such as num.partitions or auto.create.topics.enable.
 	Kafka map[string]string `key:"kafka" help:"broker configs of Kafka, by Kafka's names"`
 }
@@ -118,7 +119,7 @@ func (c *Config) Validate() error {
 		bad("data-dir", "must be stated")
 	}
 	if c.Durability != "local" {
-		bad("durability", "must be stated; this version serves the class local: records are acknowledged once they are synced to this broker's disk, and a lost disk loses those not yet in the object store")
+		bad("durability", "%q: must be local, the one class that this version serves: records are acknowledged once they are synced to this broker's disk, and a lost disk loses those not yet in the object store", c.Durability)
 	}
 	if !c.Etcd.Embedded && len(c.Etcd.Endpoints) == 0 {
 		bad("etcd.endpoints", "at least one URL is needed")

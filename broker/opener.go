@@ -62,9 +62,13 @@ func (o *opener) ClosePartitions(topic metadata.TopicID) {
 
 // reconcile opens what this run owns and does not serve, and closes what it serves and does not own (any more): creations whose
 // opening failed, and what other brokers changed.
-func (o *opener) reconcile(ctx context.Context, im *metadata.Image, incarnation metadata.Incarnation) error {
+func (o *opener) reconcile(ctx context.Context, image func() *metadata.Image, incarnation metadata.Incarnation) error {
 	gone := map[metadata.TopicID]bool{}
-	for _, p := range o.partitions.All() {
+	// The image is taken after the list: a partition is open only when the image has it. The other way round one that was created in
+	// between would be taken for deleted, and open again without its tail.
+	open := o.partitions.All()
+	im := image()
+	for _, p := range open {
 		now, ok := im.Partition(p.ID())
 		switch {
 		case !ok:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"time"
 
@@ -19,6 +20,9 @@ import (
 
 // reconcileEvery is how often open partitions are compared with the metadata without a sign of change.
 const reconcileEvery = 5 * time.Second
+
+// sealPause is between attempts to seal the stream in an orderly stop.
+const sealPause = time.Second
 
 // serving is a broker that has its stream and its partitions.
 type serving struct {
@@ -64,16 +68,7 @@ func (p part) end() error {
 	return <-p.done
 }
 
-// startServing opens a WAL stream, takes the partitions and groups, and accepts clients.
-func (b *Broker) startServing(ctx, life context.Context, listeners []net.Listener) (*serving, error) {
-	s := &serving{broker: b}
-	if err := s.start(ctx, life, listeners); err != nil {
-		s.abort(err)
-		return nil, err
-	}
-	return s, nil
-}
-
+// start opens a WAL stream, takes the partitions and groups, and accepts clients. After an error the caller calls stop or abort.
 func (s *serving) start(ctx, life context.Context, listeners []net.Listener) error {
 	b := s.broker
 	if err := s.openLog(ctx, life); err != nil {
@@ -221,7 +216,7 @@ func (s *serving) follow(ctx context.Context, h *handler.Broker, o *opener) erro
 			h.ConfigureAll()
 		case <-again.C:
 		}
-		if err := o.reconcile(ctx, s.broker.meta.Image(), s.broker.incarnation); err != nil && ctx.Err() == nil {
+		if err := o.reconcile(ctx, s.broker.meta.Image, s.broker.incarnation); err != nil && ctx.Err() == nil {
 			s.broker.logger.Warn("partitions cannot be opened; trying again", "error", err)
 		}
 	}
@@ -232,24 +227,32 @@ func (s *serving) follow(ctx context.Context, h *handler.Broker, o *opener) erro
 func (s *serving) stop(life context.Context, fatal <-chan error) error {
 	b := s.broker
 	began := time.Now()
-	answering, cancel := context.WithTimeout(life, answerWait)
-	if err := s.server.Shutdown(answering); err != nil {
-		b.logger.Warn("not every request was answered before the stop", "error", err)
+	if s.server != nil {
+		answering, cancel := context.WithTimeout(life, answerWait)
+		if err := s.server.Shutdown(answering); err != nil {
+			b.logger.Warn("not every request was answered before the stop", "error", err)
+		}
+		cancel()
 	}
-	cancel()
 	err := errors.Join(s.groups.end(), s.writer.end())
 	if err != nil {
 		s.abort(err)
 		return err
 	}
+	limit := b.config.DrainTimeout
+	if limit == 0 {
+		limit = math.MaxInt64
+	}
+	draining, cancel := context.WithTimeout(life, limit)
+	defer cancel()
 	drained := make(chan error, 1)
-	go func() { drained <- s.uploader.Drain(life) }()
+	go func() { drained <- s.uploader.Drain(draining) }()
 	select {
 	case err = <-drained:
 	case err = <-fatal:
 	}
 	if err == nil {
-		err = b.meta.SealStream(life, s.stream.ID, s.stream.Revision, uint64(s.log.Durable()))
+		err = s.seal(life, fatal)
 	}
 	if err != nil {
 		s.abort(err)
@@ -259,6 +262,22 @@ func (s *serving) stop(life context.Context, fatal <-chan error) error {
 	s.reader.Close()
 	b.logger.Info("drained", "took", time.Since(began))
 	return err
+}
+
+// seal seals the drained stream. It waits for etcd as long as it takes: an unsealed stream without its disk would look like lost data.
+func (s *serving) seal(life context.Context, fatal <-chan error) error {
+	for {
+		err := s.broker.meta.SealStream(life, s.stream.ID, s.stream.Revision, uint64(s.log.Durable()))
+		if !errors.Is(err, metadata.ErrUnavailable) {
+			return err
+		}
+		s.broker.logger.Warn("etcd does not take the end of the write-ahead log, trying again", "error", err)
+		select {
+		case <-time.After(sealPause):
+		case err := <-fatal:
+			return err
+		}
+	}
 }
 
 // closeLog closes the log, after the reads of it that outlive their requests.
