@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,8 @@ import (
 const (
 	keyDelimiter = "\x1f" // between key and line for kcat; no path has it
 	stallWait    = 90 * time.Second
+	// maxBatchBytes is room for the longest line; one of Go's own test files has a line of 1.3 MB.
+	maxBatchBytes = 4 << 20
 )
 
 func createTopic(ctx context.Context, bootstrap, topic string, partitions int) error {
@@ -29,7 +32,7 @@ func createTopic(ctx context.Context, bootstrap, topic string, partitions int) e
 		return err
 	}
 	defer cl.Close()
-	_, err = kadm.NewClient(cl).CreateTopic(ctx, int32(partitions), -1, nil, topic)
+	_, err = kadm.NewClient(cl).CreateTopic(ctx, int32(partitions), -1, map[string]*string{"max.message.bytes": kadm.StringPtr(strconv.Itoa(maxBatchBytes))}, topic)
 	if errors.Is(err, kerr.TopicAlreadyExists) {
 		return fmt.Errorf("topic %s: %w; a round trip needs a fresh topic", topic, err)
 	}
@@ -41,7 +44,7 @@ func createTopic(ctx context.Context, bootstrap, topic string, partitions int) e
 func produce(ctx context.Context, bootstrap, topic string, c *corpus, acked *atomic.Int64) error {
 	cl, err := kgo.NewClient(
 		kgo.SeedBrokers(bootstrap), kgo.DefaultProduceTopic(topic), kgo.RequiredAcks(kgo.AllISRAcks()),
-		kgo.ProducerBatchMaxBytes(1<<20), kgo.MaxBufferedRecords(100_000), kgo.ProducerBatchCompression(kgo.NoCompression()),
+		kgo.ProducerBatchMaxBytes(maxBatchBytes), kgo.MaxBufferedRecords(100_000), kgo.ProducerBatchCompression(kgo.NoCompression()),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 100 * time.Millisecond }),
 		kgo.ConnIdleTimeout(time.Minute), kgo.DialTimeout(2*time.Second),
 		kgo.ProducerLinger(2*time.Millisecond),
@@ -81,7 +84,7 @@ func produce(ctx context.Context, bootstrap, topic string, c *corpus, acked *ato
 // produceKcat sends the whole corpus through kcat (librdkafka), idempotently.
 func produceKcat(ctx context.Context, bootstrap, topic string, c *corpus) error {
 	cmd := exec.CommandContext(ctx, "kcat", "-P", "-b", bootstrap, "-t", topic, "-K", keyDelimiter,
-		"-X", "enable.idempotence=true", "-X", "queue.buffering.max.messages=1000000", "-X", "linger.ms=5",
+		"-X", "enable.idempotence=true", "-X", "queue.buffering.max.messages=1000000", "-X", "linger.ms=5", "-X", "message.max.bytes="+strconv.Itoa(maxBatchBytes),
 		"-X", "topic.partitioner=consistent", "-X", "delivery.timeout.ms=120000")
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
