@@ -154,8 +154,9 @@ func (s *serving) newGroups() (*group.Coordinator, error) {
 	b := s.broker
 	millis := func(name string) time.Duration { return time.Duration(s.brokerInt(name)) * time.Millisecond }
 	delay := millis("group.initial.rebalance.delay.ms")
+	meta := b.meta.Coordinator(b.nodeID, b.incarnation)
 	return group.New(group.Options{
-		States: b.meta, Offsets: b.meta, Incarnation: b.incarnation,
+		States: meta, Offsets: meta, Incarnation: b.incarnation,
 		TopicName: func(id metadata.TopicID) (string, bool) {
 			t, ok := b.meta.Image().TopicByID(id)
 			if !ok {

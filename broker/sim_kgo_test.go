@@ -22,6 +22,7 @@ func (h *history) kgoClient(opts ...kgo.Opt) *kgo.Client {
 		kgo.MetadataMinAge(50 * time.Millisecond),
 		kgo.RequestRetries(1 << 30),
 		kgo.RetryTimeout(0),
+		kgo.AlwaysRetryEOF(),
 	}, opts...)...)
 	if err != nil {
 		h.w.t.Fatal(err)

@@ -114,6 +114,10 @@ func (s *Store) rememberBucket(key string, entries []bucketOffset, rev int64) {
 // wins. Repeating a call does no harm. Offsets of one item are stored together if they fit one transaction; items fail by
 // themselves. Errors: *PartialError by index.
 func (s *Store) CommitOffsets(ctx context.Context, offsets []GroupOffsets) error {
+	return s.commitOffsets(ctx, fence{}, offsets)
+}
+
+func (s *Store) commitOffsets(ctx context.Context, f fence, offsets []GroupOffsets) error {
 	failed := map[int]error{}
 	var list changeList
 	for i, o := range offsets {
@@ -135,7 +139,7 @@ func (s *Store) CommitOffsets(ctx context.Context, offsets []GroupOffsets) error
 		}
 		list.add(s, i, o.Group, o.Topic, changes)
 	}
-	s.changeBuckets(ctx, list.changes, failed)
+	s.changeBuckets(ctx, f, list.changes, failed)
 	if err := partial(failed); err != nil {
 		return fmt.Errorf("commit offsets: %w", err)
 	}
@@ -145,6 +149,10 @@ func (s *Store) CommitOffsets(ctx context.Context, offsets []GroupOffsets) error
 // DeleteOffsets removes offsets of any number of groups; those that are not there are no error. Errors: *PartialError by
 // index.
 func (s *Store) DeleteOffsets(ctx context.Context, deletions []GroupPartitions) error {
+	return s.deleteOffsets(ctx, fence{}, deletions)
+}
+
+func (s *Store) deleteOffsets(ctx context.Context, f fence, deletions []GroupPartitions) error {
 	failed := map[int]error{}
 	var list changeList
 	for i, d := range deletions {
@@ -162,7 +170,7 @@ func (s *Store) DeleteOffsets(ctx context.Context, deletions []GroupPartitions) 
 		}
 		list.add(s, i, d.Group, d.Topic, changes)
 	}
-	s.changeBuckets(ctx, list.changes, failed)
+	s.changeBuckets(ctx, f, list.changes, failed)
 	if err := partial(failed); err != nil {
 		return fmt.Errorf("delete offsets: %w", err)
 	}
@@ -199,7 +207,7 @@ func (l *changeList) add(s *Store, item int, group string, topic TopicID, change
 }
 
 // changeBuckets performs the changes in chunks, and notes the items that failed.
-func (s *Store) changeBuckets(ctx context.Context, changes []*bucketChange, failed map[int]error) {
+func (s *Store) changeBuckets(ctx context.Context, f fence, changes []*bucketChange, failed map[int]error) {
 	var mu sync.Mutex
 	fail := func(c *bucketChange, err error) {
 		mu.Lock()
@@ -212,7 +220,7 @@ func (s *Store) changeBuckets(ctx context.Context, changes []*bucketChange, fail
 	group.SetLimit(chunksInFlight)
 	for chunk := range slices.Chunk(changes, chunkOps) {
 		group.Go(func() error {
-			s.changeChunk(ctx, chunk, fail)
+			s.changeChunk(ctx, f, chunk, fail)
 			return nil
 		})
 	}
@@ -223,7 +231,7 @@ func (s *Store) changeBuckets(ctx context.Context, changes []*bucketChange, fail
 const maxOffsetTxnBytes = kv.MaxTxnBytes - 128<<10
 
 // changeChunk performs up to chunkOps changes. Those that do not fit one transaction take several.
-func (s *Store) changeChunk(ctx context.Context, changes []*bucketChange, fail func(*bucketChange, error)) {
+func (s *Store) changeChunk(ctx context.Context, f fence, changes []*bucketChange, fail func(*bucketChange, error)) {
 	for attempts := 0; len(changes) > 0; attempts++ {
 		if attempts >= swapAttempts+len(changes) {
 			for _, c := range changes {
@@ -236,7 +244,7 @@ func (s *Store) changeChunk(ctx context.Context, changes []*bucketChange, fail f
 			changes = later
 			continue
 		}
-		res, _, err := s.txn(ctx, t)
+		res, _, err := s.fencedTxn(ctx, f, t)
 		if err != nil {
 			if errors.Is(err, ErrUnavailable) {
 				s.forgetBuckets(now)
