@@ -358,7 +358,7 @@ func (s *consumer) run() {
 			}
 		}
 		switch {
-		case err == kerr.OffsetOutOfRange: //nolint:errorlint // kerr's are compared
+		case err == kerr.OffsetOutOfRange:
 			s.h.w.errorf("consumer of %v: offset %d, which it got before, is out of range", s.p, at)
 			return
 		case err != nil:
