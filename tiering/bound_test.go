@@ -85,8 +85,8 @@ func TestSealIsBoundedByItsIndex(t *testing.T) {
 		u.indexBytes = 10 * 300
 		s, err := u.collect(w.ctx, 0, w.stream.Durable(), 1<<30)
 		w.check(err)
-		if n := len(s.ranges); n < 5 || n > 15 || s.next >= w.stream.Durable() {
-			t.Errorf("a seal of %d partitions, up to %d of %d", n, s.next, w.stream.Durable())
+		if n := len(s.ranges); n < 5 || n > 15 || s.to >= w.stream.Durable() {
+			t.Errorf("a seal of %d partitions, up to %d of %d", n, s.to, w.stream.Durable())
 		}
 	})
 }

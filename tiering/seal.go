@@ -60,8 +60,7 @@ func (s *staging) shrink(n int) {
 
 // seal is a sealed range of a stream on its way into the store.
 type seal struct {
-	from, to wal.Position // what the objects say that they hold
-	next     wal.Position // where the next seal begins; above to when nothing of the rest is kept
+	from, to wal.Position // what the objects say that they hold; the next seal begins at to
 	objects  []*sealed
 	ranges   []Range
 	bytes    int64
@@ -241,13 +240,13 @@ const maxSingles = 100
 func (u *Uploader) collect(ctx context.Context, from, to wal.Position, maxBytes int64) (*seal, error) {
 	now := u.now()
 	s := &sealer{staging: &u.staging, end: u.sealedEnd, exists: u.exists, nowMs: now.UnixMilli(), parts: map[metadata.PartitionID]*sealPart{}}
-	out := &seal{from: u.nextFrom, to: to, next: to, done: make(chan error, 1)}
+	out := &seal{from: u.nextFrom, to: to, done: make(chan error, 1)}
 	err := u.o.Stream.Scan(ctx, from, to, func(e wal.Entry) error {
 		if err := s.add(e); err != nil {
 			return err
 		}
 		if (s.bytes >= maxBytes || s.index >= u.indexBytes) && e.Next < to {
-			out.to, out.next = e.Next, e.Next
+			out.to = e.Next
 			return errSealFull
 		}
 		return nil

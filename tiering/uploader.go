@@ -244,7 +244,7 @@ func (u *Uploader) sealAll(ctx context.Context, queue chan<- *seal) error {
 			}
 			return fmt.Errorf("seal from %d: %w", at, err)
 		}
-		at = s.next
+		at = s.to
 		since = time.Time{}
 		u.launch(ctx, s, queue)
 	}
@@ -292,8 +292,8 @@ func (u *Uploader) pause(ctx context.Context, d time.Duration) {
 
 // launch starts the puts of a seal and hands it to the committing goroutine.
 func (u *Uploader) launch(ctx context.Context, s *seal, queue chan<- *seal) {
+	u.nextFrom = s.to
 	if len(s.objects) > 0 {
-		u.nextFrom = s.to
 		u.endsMu.Lock()
 		for _, r := range s.ranges {
 			u.ends[r.Partition] = r.End
@@ -400,21 +400,21 @@ func (u *Uploader) commit(ctx context.Context, s *seal) error {
 		u.forgetEnds(s.ranges)
 		u.o.OnCommitted(s.ranges)
 	}
-	if s.next > s.to || len(s.objects) == 0 {
-		if err := u.skip(ctx, s.next); err != nil {
+	if len(s.objects) == 0 {
+		if err := u.skip(ctx, s.to); err != nil {
 			return err
 		}
 	}
-	u.committed.Store(uint64(s.next))
-	if s.next >= u.o.Stream.Durable() {
+	u.committed.Store(uint64(s.to))
+	if s.to >= u.o.Stream.Durable() {
 		u.oldest.Store(0)
 	} else {
 		u.oldest.Store(u.now().UnixMilli())
 	}
 	// Never beyond the position in etcd: a recovery that finds the WAL beginning above it knows that a segment was lost.
-	if err := u.o.Stream.Trim(s.next); err != nil {
+	if err := u.o.Stream.Trim(s.to); err != nil {
 		// The data is safe; the next trim frees the space.
-		u.o.Logger.Warn("WAL could not be trimmed", "to", s.next, "error", err)
+		u.o.Logger.Warn("WAL could not be trimmed", "to", s.to, "error", err)
 	}
 	u.mu.Lock()
 	close(u.progress)

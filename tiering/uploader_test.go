@@ -387,3 +387,28 @@ func TestDrainEndsWithItsContext(t *testing.T) {
 		}
 	})
 }
+
+// TestUploadGoesOnBehindADeletedTopic: what comes after the data of a deleted topic is committed from where that ended.
+func TestUploadGoesOnBehindADeletedTopic(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.topic("a", 1), w.topic("b", 1)
+		w.up()
+		stop := w.running(nil)
+		for range 3 {
+			w.append(a[0], 1, 100)
+			w.check(w.uploader.Drain(w.ctx))
+		}
+		w.append(b[0], 1, 100)
+		w.check(w.meta.DeleteTopic(w.ctx, b[0].Topic))
+		w.check(w.uploader.Drain(w.ctx))
+		if w.stream.trimmedTo() != w.stream.Durable() {
+			t.Errorf("the deleted topic's data keeps the WAL at %d", w.stream.trimmedTo())
+		}
+		w.append(a[0], 1, 100)
+		w.check(w.uploader.Drain(w.ctx))
+		if told := w.told(); len(told) != 4 || told[3].Start != 3 {
+			t.Errorf("committed %+v", told)
+		}
+		w.check(stop())
+	})
+}
