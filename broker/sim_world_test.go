@@ -53,6 +53,13 @@ func newWorld(t *testing.T) *world {
 	w.lose = sync.OnceFunc(func() { close(w.lost) })
 	w.store = faulty.New(w.bucket)
 	w.newDisk()
+	t.Cleanup(func() { // after a test that gave up
+		w.lose()
+		if r := w.current(); r != nil {
+			r.crash()
+			<-r.done
+		}
+	})
 	return w
 }
 
@@ -95,7 +102,11 @@ type run struct {
 	err      error
 
 	dead            atomic.Bool
+	partitioned     atomic.Bool // etcd cannot be reached
 	storeOps, kvOps atomic.Int64
+
+	watched atomic.Bool
+	wrote   []string // keys, while watched; guarded by world.mu
 }
 
 var errSimCrash = errors.New("simulated crash")
@@ -255,14 +266,15 @@ func (w *world) keepRunning(next func(run int) crashPoint, mayHappen func(error)
 			select {
 			case <-r.done:
 			case <-quit:
-				if r.point == (crashPoint{}) && r.await() {
-					return
-				}
-				if !r.dead.Swap(true) {
+				point = crashPoint{}
+				if r.point == point {
+					if r.await() {
+						return
+					}
+				} else if !r.dead.Swap(true) {
 					r.kill() // it has not come to its point
 				}
 				<-r.done
-				point = crashPoint{}
 			}
 			if r = w.follow(r, point, mayHappen); r == nil {
 				return
@@ -288,7 +300,7 @@ func (w *world) follow(r *run, point crashPoint, mayHappen func(error) bool) *ru
 		return w.start(point)
 	case r.point.orderly && errors.Is(r.err, context.Canceled): // too early to be an orderly stop
 		return w.start(point)
-	case r.err != nil && mayHappen != nil && mayHappen(r.err):
+	case r.err != nil && mayHappen != nil && mayHappen(r.err) && w.runs < 200:
 		w.failures++
 		time.Sleep(time.Second)
 		return w.start(point)
@@ -334,6 +346,9 @@ func (k *mortalKV) gone() error {
 	if k.r.dead.Load() {
 		return fmt.Errorf("%w: %w", kv.ErrUnavailable, errSimCrash)
 	}
+	if k.r.partitioned.Load() {
+		return fmt.Errorf("%w: no way there", kv.ErrUnavailable)
+	}
 	return nil
 }
 
@@ -355,6 +370,7 @@ func (k *mortalKV) write(do func() error) error {
 
 func (k *mortalKV) Txn(ctx context.Context, t kv.Txn) (res kv.TxnResult, err error) {
 	err = k.write(func() (err error) { res, err = k.r.w.kv.Txn(ctx, t); return err })
+	k.noteWrite(t, res)
 	return res, err
 }
 
