@@ -152,7 +152,7 @@ func (w *world) start(point crashPoint) *run {
 	w.run = r
 	w.runs++
 	w.mu.Unlock()
-	go r.end()
+	go r.end(point)
 	go func() {
 		defer close(r.done)
 		defer cancel()
@@ -168,17 +168,17 @@ func (w *world) start(point crashPoint) *run {
 }
 
 // end brings about what the crash point says.
-func (r *run) end() {
+func (r *run) end(point crashPoint) {
 	var due <-chan time.Time
-	if r.point.after > 0 {
-		due = time.After(r.point.after)
+	if point.after > 0 {
+		due = time.After(point.after)
 	}
 	select {
 	case <-r.disk.Crashed():
 		r.crash()
 	case <-r.done:
 	case <-due:
-		if r.point.orderly {
+		if point.orderly {
 			r.stop()
 		} else {
 			r.crash()
