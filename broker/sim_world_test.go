@@ -107,6 +107,9 @@ type run struct {
 
 	watched atomic.Bool
 	wrote   []string // keys, while watched; guarded by world.mu
+	// hold, if not nil, chooses transactions that come through only when the test calls what is in held; guarded by world.mu.
+	hold func(kv.Txn) bool
+	held []func() error
 }
 
 var errSimCrash = errors.New("simulated crash")
@@ -369,9 +372,25 @@ func (k *mortalKV) write(do func() error) error {
 }
 
 func (k *mortalKV) Txn(ctx context.Context, t kv.Txn) (res kv.TxnResult, err error) {
+	if k.holds(t) {
+		return res, fmt.Errorf("%w: on its way", kv.ErrUnavailable)
+	}
 	err = k.write(func() (err error) { res, err = k.r.w.kv.Txn(ctx, t); return err })
 	k.noteWrite(t, res)
 	return res, err
+}
+
+func (k *mortalKV) holds(t kv.Txn) bool {
+	k.r.w.mu.Lock()
+	defer k.r.w.mu.Unlock()
+	if k.r.hold == nil || !k.r.hold(t) {
+		return false
+	}
+	k.r.held = append(k.r.held, func() error {
+		_, err := k.r.w.kv.Txn(context.Background(), t)
+		return err
+	})
+	return true
 }
 
 func (k *mortalKV) Grant(ctx context.Context, ttl time.Duration) (id kv.LeaseID, d time.Duration, err error) {
