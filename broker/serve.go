@@ -98,6 +98,7 @@ func (s *serving) start(ctx, life context.Context, listeners []net.Listener) err
 	b.spawn(life, "partitions", s.partitions.Run)
 	s.presence = startPart(life, s.keepRegistered, b.fail)
 	b.spawn(life, "changes", func(ctx context.Context) error { return s.follow(ctx, h, o) })
+	b.spawn(life, "health", s.watchLog)
 	s.startMaintainer(life)
 	return s.startServer(life, h, listeners)
 }
@@ -253,7 +254,7 @@ func (s *serving) stop(life context.Context, fatal <-chan error) error {
 	case err = <-fatal:
 	}
 	if err == nil {
-		err = s.seal(life, fatal)
+		err = s.seal(draining, fatal)
 	}
 	if err != nil {
 		s.abort(err)
@@ -265,16 +266,18 @@ func (s *serving) stop(life context.Context, fatal <-chan error) error {
 	return err
 }
 
-// seal seals the drained stream. It waits for etcd as long as it takes: an unsealed stream without its disk would look like lost data.
-func (s *serving) seal(life context.Context, fatal <-chan error) error {
+// seal seals the drained stream. It waits for etcd until ctx is done: an unsealed stream without its disk would look like lost data.
+func (s *serving) seal(ctx context.Context, fatal <-chan error) error {
 	for {
-		err := s.broker.meta.SealStream(life, s.stream.ID, s.stream.Revision, uint64(s.log.Durable()))
-		if !errors.Is(err, metadata.ErrUnavailable) {
+		err := s.broker.meta.SealStream(ctx, s.stream.ID, s.stream.Revision, uint64(s.log.Durable()))
+		if !errors.Is(err, metadata.ErrUnavailable) || ctx.Err() != nil {
 			return err
 		}
 		s.broker.logger.Warn("etcd does not take the end of the write-ahead log, trying again", "error", err)
 		select {
 		case <-time.After(sealPause):
+		case <-ctx.Done():
+			return err
 		case err := <-fatal:
 			return err
 		}

@@ -373,19 +373,22 @@ func (s *consumer) run() {
 	}
 }
 
-func (s *consumer) commit(c *client, at int64) {
-	s.h.committing(s.group, s.p, at, false)
+func (s *consumer) commit(c *client, at int64) { c.commit(s.h, s.group, "", -1, s.p, at) }
+
+// commit commits an offset for a group, as a member of it or as nobody.
+func (c *client) commit(h *history, group, member string, generation int32, p tp, at int64) {
+	h.committing(group, p, at, false)
 	req := kmsg.NewPtrOffsetCommitRequest()
-	req.Group, req.Generation = s.group, -1
+	req.Group, req.MemberID, req.Generation = group, member, generation
 	t := kmsg.NewOffsetCommitRequestTopic()
-	t.Topic = s.p.topic
+	t.Topic = p.topic
 	q := kmsg.NewOffsetCommitRequestTopicPartition()
-	q.Partition, q.Offset = s.p.partition, at
+	q.Partition, q.Offset = p.partition, at
 	t.Partitions = append(t.Partitions, q)
 	req.Topics = append(req.Topics, t)
 	resp, err := c.call(req)
 	if err == nil && resp.(*kmsg.OffsetCommitResponse).Topics[0].Partitions[0].ErrorCode == 0 {
-		s.h.committing(s.group, s.p, at, true)
+		h.committing(group, p, at, true)
 	}
 }
 

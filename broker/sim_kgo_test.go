@@ -77,37 +77,3 @@ func (p *library) run() {
 	}
 	under.Wait()
 }
-
-// member consumes with franz-go as a member of a group, and commits each poll.
-func (h *history) member(group string, topics []string, quit <-chan struct{}) {
-	cl := h.kgoClient(kgo.ConsumerGroup(group), kgo.ConsumeTopics(topics...), kgo.DisableAutoCommit(), kgo.FetchMaxWait(500*time.Millisecond),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.SessionTimeout(20*time.Second), kgo.HeartbeatInterval(time.Second))
-	defer cl.CloseAllowingRebalance()
-	for {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		fetches := cl.PollFetches(ctx)
-		cancel()
-		next := map[tp]int64{}
-		fetches.EachRecord(func(r *kgo.Record) {
-			p := tp{r.Topic, r.Partition}
-			h.saw(p, []read{{r.Offset, string(r.Value)}})
-			next[p] = r.Offset + 1
-		})
-		for p, at := range next {
-			h.committing(group, p, at, false)
-		}
-		ctx, cancel = context.WithTimeout(context.Background(), 10*time.Second)
-		err := cl.CommitRecords(ctx, fetches.Records()...)
-		cancel()
-		if err == nil {
-			for p, at := range next {
-				h.committing(group, p, at, true)
-			}
-		}
-		select {
-		case <-quit:
-			return
-		default:
-		}
-	}
-}

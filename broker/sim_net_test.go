@@ -84,6 +84,7 @@ func (l *pipeListener) dial() (net.Conn, error) {
 // client is a Kafka client of one connection and one request at a time. It connects again after every error.
 type client struct {
 	w    *world
+	to   *run // nil: the newest
 	name string
 	conn net.Conn
 	br   *bufio.Reader
@@ -127,7 +128,14 @@ func (c *client) call(req kmsg.Request) (kmsg.Response, error) {
 
 func (c *client) tryCall(req kmsg.Request) (kmsg.Response, error) {
 	if c.conn == nil {
-		conn, err := c.w.dial()
+		to := c.to
+		if to == nil {
+			to = c.w.current()
+		}
+		if to == nil {
+			return nil, errRefused
+		}
+		conn, err := to.listener.dial()
 		if err != nil {
 			return nil, err
 		}

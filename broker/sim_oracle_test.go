@@ -47,10 +47,18 @@ func (h *history) check(reader string, all logs) {
 			}
 			last[s.producer] = s.seq
 		}
+		misplaced := 0
 		for value, s := range h.sent[p] {
-			if got, ok := at[value]; s.outcome == acked && (!ok || got != s.offset) {
+			got, ok := at[value]
+			if s.outcome != acked || ok && got == s.offset {
+				continue
+			}
+			if misplaced++; misplaced <= 3 {
 				h.w.errorf("%s: %v: %.60q was acked at %d; in the log of %d records it is at %d (%v)", reader, p, value, s.offset, len(log), got, ok)
 			}
+		}
+		if misplaced > 0 {
+			h.w.errorf("%s: %v: %d acked records are not where they were acked", reader, p, misplaced)
 		}
 		for _, r := range h.observed[p] {
 			if r.offset >= int64(len(log)) || log[r.offset].value != r.value {

@@ -217,10 +217,6 @@ func (w *world) life(seed uint64) {
 		c := &consumer{h: h, p: p, group: []string{"", "g", "g" + strconv.Itoa(i)}[rng.IntN(3)], quit: quit}
 		consumers.Go(c.run)
 	}
-	if rng.IntN(2) == 0 {
-		consumers.Go(func() { h.member("members", topics, quit) })
-	}
-
 	weatherMan.Wait()
 	late := time.AfterFunc(20*time.Minute, func() {
 		w.errorf("the producers do not get through")

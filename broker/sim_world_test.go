@@ -53,6 +53,13 @@ func newWorld(t *testing.T) *world {
 	w.lose = sync.OnceFunc(func() { close(w.lost) })
 	w.store = faulty.New(w.bucket)
 	w.newDisk()
+	t.Cleanup(func() { // after a test that gave up
+		w.lose()
+		if r := w.current(); r != nil {
+			r.crash()
+			<-r.done
+		}
+	})
 	return w
 }
 
@@ -95,7 +102,14 @@ type run struct {
 	err      error
 
 	dead            atomic.Bool
+	partitioned     atomic.Bool // etcd cannot be reached
 	storeOps, kvOps atomic.Int64
+
+	watched atomic.Bool
+	wrote   []string // keys, while watched; guarded by world.mu
+	// hold, if not nil, chooses transactions that come through only when the test calls what is in held; guarded by world.mu.
+	hold func(kv.Txn) bool
+	held []func() error
 }
 
 var errSimCrash = errors.New("simulated crash")
@@ -141,7 +155,7 @@ func (w *world) start(point crashPoint) *run {
 	w.run = r
 	w.runs++
 	w.mu.Unlock()
-	go r.end()
+	go r.end(point)
 	go func() {
 		defer close(r.done)
 		defer cancel()
@@ -157,17 +171,17 @@ func (w *world) start(point crashPoint) *run {
 }
 
 // end brings about what the crash point says.
-func (r *run) end() {
+func (r *run) end(point crashPoint) {
 	var due <-chan time.Time
-	if r.point.after > 0 {
-		due = time.After(r.point.after)
+	if point.after > 0 {
+		due = time.After(point.after)
 	}
 	select {
 	case <-r.disk.Crashed():
 		r.crash()
 	case <-r.done:
 	case <-due:
-		if r.point.orderly {
+		if point.orderly {
 			r.stop()
 		} else {
 			r.crash()
@@ -255,14 +269,15 @@ func (w *world) keepRunning(next func(run int) crashPoint, mayHappen func(error)
 			select {
 			case <-r.done:
 			case <-quit:
-				if r.point == (crashPoint{}) && r.await() {
-					return
-				}
-				if !r.dead.Swap(true) {
+				point = crashPoint{}
+				if r.point == point {
+					if r.await() {
+						return
+					}
+				} else if !r.dead.Swap(true) {
 					r.kill() // it has not come to its point
 				}
 				<-r.done
-				point = crashPoint{}
 			}
 			if r = w.follow(r, point, mayHappen); r == nil {
 				return
@@ -288,7 +303,7 @@ func (w *world) follow(r *run, point crashPoint, mayHappen func(error) bool) *ru
 		return w.start(point)
 	case r.point.orderly && errors.Is(r.err, context.Canceled): // too early to be an orderly stop
 		return w.start(point)
-	case r.err != nil && mayHappen != nil && mayHappen(r.err):
+	case r.err != nil && mayHappen != nil && mayHappen(r.err) && w.runs < 200:
 		w.failures++
 		time.Sleep(time.Second)
 		return w.start(point)
@@ -334,6 +349,9 @@ func (k *mortalKV) gone() error {
 	if k.r.dead.Load() {
 		return fmt.Errorf("%w: %w", kv.ErrUnavailable, errSimCrash)
 	}
+	if k.r.partitioned.Load() {
+		return fmt.Errorf("%w: no way there", kv.ErrUnavailable)
+	}
 	return nil
 }
 
@@ -354,8 +372,25 @@ func (k *mortalKV) write(do func() error) error {
 }
 
 func (k *mortalKV) Txn(ctx context.Context, t kv.Txn) (res kv.TxnResult, err error) {
+	if k.holds(t) {
+		return res, fmt.Errorf("%w: on its way", kv.ErrUnavailable)
+	}
 	err = k.write(func() (err error) { res, err = k.r.w.kv.Txn(ctx, t); return err })
+	k.noteWrite(t, res)
 	return res, err
+}
+
+func (k *mortalKV) holds(t kv.Txn) bool {
+	k.r.w.mu.Lock()
+	defer k.r.w.mu.Unlock()
+	if k.r.hold == nil || !k.r.hold(t) {
+		return false
+	}
+	k.r.held = append(k.r.held, func() error {
+		_, err := k.r.w.kv.Txn(context.Background(), t)
+		return err
+	})
+	return true
 }
 
 func (k *mortalKV) Grant(ctx context.Context, ttl time.Duration) (id kv.LeaseID, d time.Duration, err error) {

@@ -37,7 +37,10 @@ type UploaderOptions struct {
 	StreamID metadata.StreamID
 	Revision metadata.Revision // of the stream's record; every commit compares it
 	From     wal.Position      // everything before it is committed
-	FirstSeq uint64            // sequence of the first object, above all that the stream has
+	// FirstSeq is the sequence of the first object, above all that the stream has. No sequence is ever used twice in a stream, not even
+	// that of an object which was absorbed and forgotten: a delayed deletion of its record would hit the new one. So the first is above
+	// From in any case: each object holds more of the stream than one position, and has a sequence below its end.
+	FirstSeq uint64
 	Catalog  *Catalog
 	Store    objectstore.Store
 	Meta     Committer
@@ -102,7 +105,7 @@ type Uploader struct {
 func NewUploader(o UploaderOptions) *Uploader {
 	o.setDefaults()
 	u := &Uploader{o: o, puts: make(chan struct{}, o.Parallel), slots: make(chan struct{}, o.InFlight), kick: make(chan struct{}, 1),
-		progress: make(chan struct{}), nextFrom: o.From, nextSeq: o.FirstSeq, ends: map[metadata.PartitionID]metadata.Offset{}, metrics: o.Catalog.metrics,
+		progress: make(chan struct{}), nextFrom: o.From, nextSeq: max(o.FirstSeq, uint64(o.From)), ends: map[metadata.PartitionID]metadata.Offset{}, metrics: o.Catalog.metrics,
 		indexBytes: segment.MaxIndexBytes / 2}
 	if o.Meter != nil {
 		u.metrics = newMetrics(o.Meter, o.Logger)

@@ -236,6 +236,23 @@ func (f *FS) After(lossPercent int, seed uint64) *FS {
 	return after
 }
 
+// Fork returns a copy of the disk as it is seen now, with everything durable: what another machine has that got hold of it while the
+// first one is still running.
+func (f *FS) Fork() *FS {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fork := New()
+	for d := range f.dirs {
+		fork.dirs[d] = true
+	}
+	for name, old := range f.names {
+		node := &inode{data: append([]byte(nil), old.data...), synced: append([]byte(nil), old.data...), dirty: map[int]bool{}}
+		fork.names[name], fork.durable[name] = node, node
+	}
+	fork.noDirect = f.noDirect
+	return fork
+}
+
 func (n *inode) after(lossPercent int, rng *rand.Rand) *inode {
 	lost := func() bool { return rng.IntN(100) < lossPercent }
 	unit := 1
