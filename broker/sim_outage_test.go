@@ -71,7 +71,7 @@ func (o *outage) must(n int) {
 	o.w.t.Helper()
 	for range n {
 		if code, took := o.produce(); code != 0 || took > time.Second {
-			o.w.t.Fatalf("batch %d: %v after %v", o.next-1, kerr.ErrorForCode(code), took)
+			o.w.t.Fatalf("batch %d: code %d (%v) after %v", o.next-1, code, kerr.ErrorForCode(code), took)
 		}
 	}
 }
@@ -193,6 +193,7 @@ func TestSimFailedSync(t *testing.T) {
 					if r := o.w.current(); !r.await() {
 						t.Fatalf("restart: %v", r.err)
 					}
+					o.c.close() // whether the old broker's end has been seen is up to the scheduler
 					o.must(3)
 					o.finish()
 				})
