@@ -61,15 +61,15 @@ type Spec struct {
 	Buffered        int           `json:"buffered"` // records a producer may hold
 	TxnRecords      int           `json:"txnRecords"`
 
-	Consumers          int           `json:"consumers"` // of each copy
-	Fanout             int           `json:"fanout"`    // copies of everything that are read
-	Read               string        `json:"read"`
-	Group              bool          `json:"group"`
-	FetchMaxBytes      int           `json:"fetchMaxBytes"`
+	Consumers           int           `json:"consumers"` // of each copy
+	Fanout              int           `json:"fanout"`    // copies of everything that are read
+	Read                string        `json:"read"`
+	Group               bool          `json:"group"`
+	FetchMaxBytes       int           `json:"fetchMaxBytes"`
 	FetchPartitionBytes int           `json:"fetchPartitionBytes"`
-	FetchMinBytes      int           `json:"fetchMinBytes"`
-	FetchMaxWait       time.Duration `json:"fetchMaxWait"`
-	FetchConcurrent    int           `json:"fetchConcurrent"`
+	FetchMinBytes       int           `json:"fetchMinBytes"`
+	FetchMaxWait        time.Duration `json:"fetchMaxWait"`
+	FetchConcurrent     int           `json:"fetchConcurrent"`
 
 	PrefillBytes int64         `json:"prefillBytes"`
 	Settle       time.Duration `json:"settle"`
