@@ -36,6 +36,14 @@ type Body interface {
 	Size() int64
 }
 
+// Stretches is a Body that lies in memory: a store may use the memory as it is instead of having it copied.
+type Stretches interface {
+	Body
+	// Stretch returns bytes of the content from offset on, at least one, which are the body's: they must not be changed, and not
+	// be read after Put has returned. offset is in [0, Size()).
+	Stretch(offset int64) []byte
+}
+
 // PutOptions qualify a put.
 type PutOptions struct {
 	// IfAbsent makes the put fail with ErrPreconditionFailed where the key exists (S3 If-None-Match: *). Of many such puts of

@@ -5,58 +5,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"slices"
-	"sync"
 
 	"github.com/tidemarkmq/tidemark/metadata"
 	"github.com/tidemarkmq/tidemark/tiering/batch"
-	"github.com/tidemarkmq/tidemark/tiering/codec"
 	"github.com/tidemarkmq/tidemark/tiering/entry"
 	"github.com/tidemarkmq/tidemark/tiering/producers"
 	"github.com/tidemarkmq/tidemark/tiering/segment"
 	"github.com/tidemarkmq/tidemark/wal"
 )
-
-// stagingBytes is the length of a piece of staging memory.
-const stagingBytes = 1 << 20
-
-// crcStepBytes is how much is copied at a time, so that the checksums find it in the processor's cache.
-const crcStepBytes = 64 << 10
-
-// staging is memory for sealed ranges, taken piece by piece and reused. A sealed range is copied once out of the WAL, in the
-// WAL's order, while both checksums are computed; bodies gather from it. So uploads never pin slabs, and a retry reads nothing again.
-type staging struct {
-	mu   sync.Mutex
-	free [][]byte
-}
-
-func (s *staging) take() []byte {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if n := len(s.free); n > 0 {
-		b := s.free[n-1]
-		s.free = s.free[:n-1]
-		return b
-	}
-	return make([]byte, stagingBytes)
-}
-
-func (s *staging) give(pieces [][]byte) {
-	s.mu.Lock()
-	s.free = append(s.free, pieces...)
-	s.mu.Unlock()
-}
-
-// shrink frees all but n idle pieces.
-func (s *staging) shrink(n int) {
-	s.mu.Lock()
-	if len(s.free) > n {
-		s.free = slices.Clone(s.free[:n])
-	}
-	s.mu.Unlock()
-}
 
 // seal is a sealed range of a stream on its way into the store.
 type seal struct {
@@ -64,56 +22,68 @@ type seal struct {
 	objects  []*sealed
 	ranges   []Range
 	bytes    int64
-	pieces   [][]byte // staging memory
 	done     chan error
+}
+
+// release gives the memory of the objects back.
+func (s *seal) release() {
+	for _, o := range s.objects {
+		o.image.release()
+	}
 }
 
 // sealed is one object of a seal.
 type sealed struct {
+	kind   segment.Kind
+	parts  []segment.Part
+	image  *image
 	layout *segment.Layout
-	body   *gather
 	key    string
 }
 
-// sealer collects a range of the stream. It belongs to one goroutine.
+// sealer looks through a range of the stream twice: first it reads headers and decides which batches go where (add), then it copies
+// each batch to its place in its object (place). It belongs to one goroutine.
 type sealer struct {
-	staging *staging
-	end     func(metadata.PartitionID) metadata.Offset // of what is committed or sealed
-	exists  func(metadata.PartitionID) bool
-	nowMs   int64
+	end    func(metadata.PartitionID) metadata.Offset // of what is committed or sealed
+	exists func(metadata.PartitionID) bool
+	nowMs  int64
 
-	pieces   [][]byte
-	room     []byte // rest of the last piece
 	bytes    int64
 	index    int64 // bound of what the index will take encoded
 	parts    map[metadata.PartitionID]*sealPart
 	order    []*sealPart
 	lastPart *sealPart
+	entries  []sealEntry
+	placed   int // how many of entries have been copied
+}
+
+// sealEntry is an entry of the stream that goes into an object.
+type sealEntry struct {
+	pos  wal.Position
+	part *sealPart
 }
 
 type sealPart struct {
 	part     segment.Part
 	skip     bool
-	data     [][]byte // the batches' bytes, in order, as they lie in the staging memory
 	bytes    int64
 	state    producers.State
 	maxTs    int64
 	open     segment.Block // the last block
 	hasOpen  bool
 	expected metadata.Offset
+
+	// Of the copying.
+	object *sealed
+	blocks []segment.Block // those of the object's part
+	at     int64           // where in the object the next batch goes
 }
 
+// add decides where an entry goes.
 func (s *sealer) add(e wal.Entry) error {
-	h, b, err := entry.Parse(e.Data)
+	h, b, bh, err := parseEntry(e)
 	if err != nil {
-		return fmt.Errorf("%w: WAL position %d: %w", ErrCorrupt, e.Pos, err)
-	}
-	bh, err := batch.Parse(b)
-	if err == nil && bh.SizeBytes != len(b) {
-		err = fmt.Errorf("%d bytes follow the batch", len(b)-bh.SizeBytes)
-	}
-	if err != nil {
-		return fmt.Errorf("%w: WAL position %d: %w", ErrCorrupt, e.Pos, err)
+		return err
 	}
 	p := s.partOf(h.Partition)
 	base, next := metadata.Offset(bh.BaseOffset), metadata.Offset(bh.NextOffset())
@@ -128,10 +98,6 @@ func (s *sealer) add(e wal.Entry) error {
 		s.index += blockIndexBytes
 		p.open, p.hasOpen = segment.Block{BaseOffset: base, MaxTimestampMs: bh.MaxTimestampMs, LeaderEpoch: h.LeaderEpoch}, true
 	}
-	crc := s.copyIn(p, b)
-	if crc != bh.CRC {
-		return fmt.Errorf("%w: WAL position %d: %v: batch at %d has CRC %08x, want %08x", ErrCorrupt, e.Pos, h.Partition, base, crc, bh.CRC)
-	}
 	p.open.NextOffset = next
 	p.open.Length += int32(len(b))
 	p.open.MaxTimestampMs = max(p.open.MaxTimestampMs, bh.MaxTimestampMs)
@@ -139,6 +105,7 @@ func (s *sealer) add(e wal.Entry) error {
 	p.expected = next
 	p.bytes += int64(len(b))
 	s.bytes += int64(len(b))
+	s.entries = append(s.entries, sealEntry{e.Pos, p})
 	if bh.IsControl() {
 		// Only ApplyBatch knows how to read markers.
 		if err := p.state.ApplyBatch(b, s.nowMs); err != nil {
@@ -152,6 +119,22 @@ func (s *sealer) add(e wal.Entry) error {
 		s.index += producers.MaxEntryBytes
 	}
 	return nil
+}
+
+// parseEntry splits an entry of the stream, which holds one batch.
+func parseEntry(e wal.Entry) (entry.Header, []byte, batch.Header, error) {
+	h, b, err := entry.Parse(e.Data)
+	if err != nil {
+		return h, nil, batch.Header{}, fmt.Errorf("%w: WAL position %d: %w", ErrCorrupt, e.Pos, err)
+	}
+	bh, err := batch.Parse(b)
+	if err == nil && bh.SizeBytes != len(b) {
+		err = fmt.Errorf("%d bytes follow the batch", len(b)-bh.SizeBytes)
+	}
+	if err != nil {
+		return h, nil, bh, fmt.Errorf("%w: WAL position %d: %w", ErrCorrupt, e.Pos, err)
+	}
+	return h, b, bh, nil
 }
 
 func (s *sealer) partOf(id metadata.PartitionID) *sealPart {
@@ -172,41 +155,31 @@ func (s *sealer) partOf(id metadata.PartitionID) *sealPart {
 	return p
 }
 
-// crcFrom is the first byte that a batch's own CRC covers.
-const crcFrom = 21
-
-// copyIn copies a batch into the staging memory and returns the CRC of the batch; it goes on with that of the block.
-func (s *sealer) copyIn(p *sealPart, b []byte) uint32 {
-	var crc uint32
-	for at := 0; at < len(b); {
-		if len(s.room) == 0 {
-			piece := s.staging.take()
-			s.pieces = append(s.pieces, piece)
-			s.room = piece
-		}
-		n := copy(s.room[:min(len(s.room), crcStepBytes)], b[at:])
-		dst := s.room[:n:len(s.room)]
-		s.room = s.room[n:]
-		p.open.CRC = codec.UpdateCRC(p.open.CRC, dst)
-		if at+n > crcFrom {
-			crc = codec.UpdateCRC(crc, dst[max(0, crcFrom-at):])
-		}
-		p.keep(dst)
-		at += n
+// place copies an entry into its object if add has chosen it, and checks the batch's CRC on the way.
+func (s *sealer) place(e wal.Entry) error {
+	if s.placed == len(s.entries) || s.entries[s.placed].pos != e.Pos {
+		return nil
 	}
-	return crc
-}
-
-// keep notes a stretch of staging memory, as part of the one before where they touch.
-func (p *sealPart) keep(dst []byte) {
-	if n := len(p.data); n > 0 {
-		last := p.data[n-1]
-		if cap(last)-len(last) >= len(dst) && &last[:len(last)+1][len(last)] == &dst[0] {
-			p.data[n-1] = last[:len(last)+len(dst)]
-			return
-		}
+	p := s.entries[s.placed].part
+	s.placed++
+	_, b, bh, err := parseEntry(e)
+	if err != nil {
+		return err
 	}
-	p.data = append(p.data, dst)
+	block := &p.blocks[0]
+	if p.at == block.End() {
+		p.blocks = p.blocks[1:]
+		block = &p.blocks[0]
+	}
+	if p.at+int64(len(b)) > block.End() {
+		return fmt.Errorf("%w: WAL position %d: a batch of %d bytes where another one was", ErrCorrupt, e.Pos, len(b))
+	}
+	if crc := p.object.image.putBatch(p.at, b); crc != bh.CRC {
+		return fmt.Errorf("%w: WAL position %d: %v: batch at %d has CRC %08x, want %08x", ErrCorrupt, e.Pos, p.part.Partition, bh.BaseOffset, crc, bh.CRC)
+	}
+	block.CRC = addBatchCRC(block.CRC, b, bh.CRC)
+	p.at += int64(len(b))
+	return nil
 }
 
 func (p *sealPart) closeBlock() {
@@ -236,10 +209,9 @@ var errSealFull = errors.New("seal is full")
 // maxSingles bounds the objects of a seal, which etcd takes in one transaction.
 const maxSingles = 100
 
-// collect reads [from, to) of the stream until maxBytes, or half of what an index may have, are at hand, and plans the objects.
+// collect reads [from, to) of the stream until maxBytes, or half of what an index may have, are at hand, and builds the objects.
 func (u *Uploader) collect(ctx context.Context, from, to wal.Position, maxBytes int64) (*seal, error) {
-	now := u.now()
-	s := &sealer{staging: &u.staging, end: u.sealedEnd, exists: u.exists, nowMs: now.UnixMilli(), parts: map[metadata.PartitionID]*sealPart{}}
+	s := &sealer{end: u.sealedEnd, exists: u.exists, nowMs: u.now().UnixMilli(), parts: map[metadata.PartitionID]*sealPart{}, entries: u.entries}
 	out := &seal{from: u.nextFrom, to: to, done: make(chan error, 1)}
 	err := u.o.Stream.Scan(ctx, from, to, func(e wal.Entry) error {
 		if err := s.add(e); err != nil {
@@ -252,12 +224,36 @@ func (u *Uploader) collect(ctx context.Context, from, to wal.Position, maxBytes 
 		return nil
 	})
 	if err != nil && !errors.Is(err, errSealFull) {
-		u.staging.give(s.pieces)
 		return nil, err
 	}
-	out.pieces, out.bytes = s.pieces, s.bytes
+	out.bytes = s.bytes
+	defer func() {
+		clear(s.entries)
+		u.entries = s.entries[:0]
+	}()
+	if err := u.divide(out, s.order); err != nil {
+		out.release()
+		return nil, err
+	}
+	if err = u.o.Stream.Scan(ctx, from, out.to, s.place); err == nil && s.placed < len(s.entries) {
+		err = fmt.Errorf("%w: WAL position %d: an entry is gone that was there before", ErrCorrupt, s.entries[s.placed].pos)
+	}
+	for _, o := range out.objects {
+		if err == nil {
+			err = u.encode(out, o)
+		}
+	}
+	if err != nil {
+		out.release()
+		return nil, err
+	}
+	return out, nil
+}
+
+// divide gives each partition its place in one of the seal's objects.
+func (u *Uploader) divide(out *seal, parts []*sealPart) error {
 	var shared, single []*sealPart
-	for _, p := range s.order {
+	for _, p := range parts {
 		if p.bytes == 0 {
 			continue
 		}
@@ -278,69 +274,47 @@ func (u *Uploader) collect(ctx context.Context, from, to wal.Position, maxBytes 
 		shared, single = append(shared, single[maxSingles:]...), single[:maxSingles]
 	}
 	if len(shared) > 0 {
-		err = u.plan(out, segment.Shared, shared)
-	} else {
-		err = nil
-	}
-	for _, p := range single {
-		err = errors.Join(err, u.plan(out, segment.Single, []*sealPart{p}))
-	}
-	if err != nil {
-		u.staging.give(s.pieces)
-		return nil, err
-	}
-	return out, nil
-}
-
-// plan adds an object with the given parts to the seal.
-func (u *Uploader) plan(out *seal, kind segment.Kind, from []*sealPart) error {
-	slices.SortFunc(from, func(a, b *sealPart) int { return segment.Compare(a.part.Partition, b.part.Partition) })
-	parts := make([]segment.Part, len(from))
-	g := &gather{}
-	at := int64(segment.HeaderBytes)
-	for i, p := range from {
-		parts[i] = p.part
-		for _, b := range p.data {
-			g.at = append(g.at, at)
-			g.data = append(g.data, b)
-			at += int64(len(b))
+		if err := u.allot(out, segment.Shared, shared); err != nil {
+			return err
 		}
 	}
-	g.end = at
-	u.nextSeq++
-	id := segment.ID{Kind: kind, Epoch: uint64(u.o.StreamID), Seq: u.nextSeq, Nonce: rand.Uint64()}
-	layout, err := segment.Plan(segment.Header{ID: id, Cluster: u.o.Catalog.o.Cluster, Stream: u.o.StreamID.String(),
-		From: uint64(out.from), To: uint64(out.to), Created: u.now().UnixMilli()}, parts)
-	if err != nil {
-		return err
+	for _, p := range single {
+		if err := u.allot(out, segment.Single, []*sealPart{p}); err != nil {
+			return err
+		}
 	}
-	if layout.Footer.IndexAt != at {
-		return fmt.Errorf("seal: %d bytes gathered for %d planned", at, layout.Footer.IndexAt)
-	}
-	out.objects = append(out.objects, &sealed{layout: layout, body: g, key: id.Key(u.o.Catalog.o.Cluster)})
 	return nil
 }
 
-// gather reads stretches of memory as if they lay one after another from position segment.HeaderBytes on.
-type gather struct {
-	at   []int64
-	data [][]byte
-	end  int64
+// allot adds an object with the given parts to the seal, with memory for its blocks.
+func (u *Uploader) allot(out *seal, kind segment.Kind, from []*sealPart) error {
+	slices.SortFunc(from, func(a, b *sealPart) int { return segment.Compare(a.part.Partition, b.part.Partition) })
+	o := &sealed{kind: kind, parts: make([]segment.Part, len(from))}
+	for i, p := range from {
+		o.parts[i] = p.part
+	}
+	end, err := segment.Place(o.parts)
+	if err != nil {
+		return err
+	}
+	o.image = newImage(&u.staging, end)
+	for i, p := range from {
+		p.object, p.blocks, p.at = o, o.parts[i].Blocks, o.parts[i].Blocks[0].Position
+	}
+	out.objects = append(out.objects, o)
+	return nil
 }
 
-// ReadAt implements io.ReaderAt.
-func (g *gather) ReadAt(p []byte, off int64) (int, error) {
-	i, ok := slices.BinarySearch(g.at, off)
-	if !ok {
-		i--
+// encode completes an object whose blocks are in place.
+func (u *Uploader) encode(out *seal, o *sealed) error {
+	u.nextSeq++
+	id := segment.ID{Kind: o.kind, Epoch: uint64(u.o.StreamID), Seq: u.nextSeq, Nonce: rand.Uint64()}
+	layout, err := segment.Plan(segment.Header{ID: id, Cluster: u.o.Catalog.o.Cluster, Stream: u.o.StreamID.String(),
+		From: uint64(out.from), To: uint64(out.to), Created: u.now().UnixMilli()}, o.parts)
+	if err != nil {
+		return err
 	}
-	n := 0
-	for i >= 0 && i < len(g.at) && n < len(p) && off < g.end {
-		c := copy(p[n:], g.data[i][off-g.at[i]:])
-		n, off, i = n+c, off+int64(c), i+1
-	}
-	if n < len(p) {
-		return n, io.EOF
-	}
-	return n, nil
+	o.layout, o.key = layout, id.Key(u.o.Catalog.o.Cluster)
+	o.image.finish(layout)
+	return nil
 }

@@ -96,6 +96,7 @@ type Uploader struct {
 	// Of the sealing goroutine.
 	nextFrom   wal.Position
 	nextSeq    uint64
+	entries    []sealEntry                              // reused
 	indexBytes int64                                    // bound of a seal's indexes
 	ends       map[metadata.PartitionID]metadata.Offset // of what is sealed and not committed yet
 	endsMu     sync.Mutex
@@ -332,7 +333,7 @@ func (u *Uploader) put(ctx context.Context, o *sealed) error {
 	started := u.now()
 	size := o.layout.SizeBytes()
 	failures := 0
-	err := settlePut(ctx, u.o.Store, o.key, o.layout.Header.ID.Nonce, o.layout.Body(o.body), u.o.PutTimeout(size), func(err error) {
+	err := settlePut(ctx, u.o.Store, o.key, o.layout.Header.ID.Nonce, o.image, u.o.PutTimeout(size), func(err error) {
 		failures++
 		u.metrics.uploadRetries.Add(ctx, 1)
 		if failures&(failures-1) == 0 { // 1, 2, 4, 8 …
@@ -358,7 +359,7 @@ func (u *Uploader) commitAll(ctx context.Context, queue <-chan *seal) error {
 		if failure == nil && err == nil {
 			err = u.commit(ctx, s)
 		}
-		u.staging.give(s.pieces)
+		s.release()
 		<-u.slots
 		if failure == nil && err != nil {
 			failure = fmt.Errorf("commit [%d, %d): %w", s.from, s.to, err)

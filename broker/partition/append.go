@@ -7,6 +7,7 @@ import (
 
 	"github.com/tidemarkmq/tidemark/metadata"
 	"github.com/tidemarkmq/tidemark/tiering/batch"
+	"github.com/tidemarkmq/tidemark/tiering/codec"
 	"github.com/tidemarkmq/tidemark/tiering/entry"
 	"github.com/tidemarkmq/tidemark/wal"
 )
@@ -103,8 +104,11 @@ func (p *Partition) Append(ctx context.Context, b []byte, h *batch.Header, acker
 	return nil
 }
 
-// write copies the batch into the WAL with its patched header and indexes it. The caller holds mu. The commit may overtake
-// it: from Done on, f belongs to the committer.
+// combineBytes is the size from which computing a CRC from others is cheaper than from bytes in the processor's cache.
+const combineBytes = 32 << 10
+
+// write copies the batch, whose CRC is h.CRC, into the WAL with its patched header and indexes it. The caller holds mu. The
+// commit may overtake it: from Done on, f belongs to the committer.
 func (f *inflight) write(admission wal.Admission, b []byte, h *batch.Header) {
 	p := f.p
 	entry.Put(f.header[:], entry.Header{Partition: p.id, LeaderEpoch: p.epoch})
@@ -114,7 +118,13 @@ func (f *inflight) write(admission wal.Admission, b []byte, h *batch.Header) {
 	batch.PutLeaderEpoch(patched, int32(p.epoch))
 	region := p.set.wal.Append(admission, entry.HeaderBytes+len(b), f)
 	region.Write(f.header[:])
-	region.Write(b[batch.HeaderBytes:])
+	if len(b) < combineBytes {
+		region.Write(b[batch.HeaderBytes:])
+	} else {
+		// The batch's own CRC, which has been checked, covers all but its first bytes, so the entry's follows from it.
+		head := codec.CRC(f.header[:entry.HeaderBytes+batch.CRCFrom])
+		region.WriteSummed(b[batch.HeaderBytes:], codec.CombineCRC(head, h.CRC, int64(len(b)-batch.CRCFrom)))
+	}
 	p.log.placed(h, region.Done())
 }
 

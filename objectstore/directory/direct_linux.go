@@ -42,23 +42,17 @@ func (s *Store) writeDirect(ctx context.Context, f *os.File, body objectstore.Bo
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags|unix.O_DIRECT); err != nil {
 		return false, nil
 	}
-	// Where there is no room the write would say so too, but later.
-	if err := unix.Fallocate(fd, 0, 0, size); errors.Is(err, unix.ENOSPC) {
-		return true, err
-	}
 	buf := alignedBuffers.Get().(*[]byte)
 	defer alignedBuffers.Put(buf)
 	for offset := int64(0); offset < size; {
 		if err := ctx.Err(); err != nil {
 			return true, err
 		}
-		p := (*buf)[:min(size-offset, copyBytes)]
-		if err := readBody(body, p, offset); err != nil {
+		p, err := alignedAt(body, offset, *buf)
+		if err != nil {
 			return true, err
 		}
-		whole := (len(p) + alignBytes - 1) &^ (alignBytes - 1)
-		clear((*buf)[len(p):whole])
-		if _, err := f.WriteAt((*buf)[:whole], offset); err != nil {
+		if _, err := f.WriteAt(p, offset); err != nil {
 			if errors.Is(err, unix.EINVAL) && offset == 0 {
 				_, err = unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags)
 				return false, errors.Join(err, f.Truncate(0))
@@ -68,4 +62,23 @@ func (s *Store) writeDirect(ctx context.Context, f *os.File, body objectstore.Bo
 		offset += int64(len(p))
 	}
 	return true, errors.Join(f.Truncate(size), f.Sync())
+}
+
+// alignedAt returns what a direct write of the body at offset, which is aligned, takes: whole multiples of alignBytes in aligned memory,
+// zeros after the body's end. It is the body's own memory where that is so, else a copy in buf.
+func alignedAt(body objectstore.Body, offset int64, buf []byte) ([]byte, error) {
+	if m, ok := body.(objectstore.Stretches); ok {
+		p := m.Stretch(offset)
+		p = p[:min(len(p), copyBytes)&^(alignBytes-1)]
+		if len(p) > 0 && uintptr(unsafe.Pointer(&p[0]))&(alignBytes-1) == 0 {
+			return p, nil
+		}
+	}
+	p := buf[:min(body.Size()-offset, copyBytes)]
+	if err := readBody(body, p, offset); err != nil {
+		return nil, err
+	}
+	whole := (len(p) + alignBytes - 1) &^ (alignBytes - 1)
+	clear(buf[len(p):whole])
+	return buf[:whole], nil
 }

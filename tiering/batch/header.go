@@ -11,6 +11,9 @@ import (
 // HeaderBytes is the length of a v2 batch header up to and including the record count.
 const HeaderBytes = 61
 
+// CRCFrom is the first byte of a batch that its own CRC covers; the base offset, length and leader epoch come before it.
+const CRCFrom = attributesAt
+
 // Positions of the header's fields, big endian, from the batch's first byte.
 const (
 	baseOffsetAt      = 0

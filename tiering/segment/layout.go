@@ -26,29 +26,39 @@ type Layout struct {
 	tail   []byte
 }
 
-// Plan lays out an object with the given parts, which it sorts and keeps. Lengths and CRCs of the blocks must be set; Plan sets
-// their positions, in the order of parts and blocks. It fails where a part is malformed or the index would be too long.
-func Plan(h Header, parts []Part) (*Layout, error) {
+// Place sorts the parts of an object and sets the positions of their blocks, in the order of parts and blocks; the blocks' lengths
+// must be set. It returns the position after the last block. It fails where a part is malformed.
+func Place(parts []Part) (end int64, err error) {
 	slices.SortFunc(parts, func(a, b Part) int { return Compare(a.Partition, b.Partition) })
 	at := int64(HeaderBytes)
 	for i := range parts {
 		p := &parts[i]
 		if i > 0 && parts[i-1].Partition == p.Partition {
-			return nil, fmt.Errorf("plan object: partition %v twice", p.Partition)
+			return 0, fmt.Errorf("plan object: partition %v twice", p.Partition)
 		}
 		if len(p.Producers) > MaxBlobBytes {
-			return nil, fmt.Errorf("plan object: %v has %d bytes of producer state", p.Partition, len(p.Producers))
+			return 0, fmt.Errorf("plan object: %v has %d bytes of producer state", p.Partition, len(p.Producers))
 		}
 		next := p.Start
 		for j := range p.Blocks {
 			b := &p.Blocks[j]
 			if b.BaseOffset < next || b.NextOffset <= b.BaseOffset || b.NextOffset > p.End || b.Length <= 0 {
-				return nil, fmt.Errorf("plan object: %v [%d, %d): block [%d, %d) of %d bytes after %d", p.Partition, p.Start, p.End,
+				return 0, fmt.Errorf("plan object: %v [%d, %d): block [%d, %d) of %d bytes after %d", p.Partition, p.Start, p.End,
 					b.BaseOffset, b.NextOffset, b.Length, next)
 			}
 			b.Position = at
 			at, next = b.End(), b.NextOffset
 		}
+	}
+	return at, nil
+}
+
+// Plan lays out an object with the given parts, which it keeps and places (see Place). Lengths and CRCs of the blocks must be set. It
+// fails where a part is malformed or the index would be too long.
+func Plan(h Header, parts []Part) (*Layout, error) {
+	at, err := Place(parts)
+	if err != nil {
+		return nil, err
 	}
 	l := &Layout{Header: h, Index: Index{Parts: parts}}
 	l.head = AppendHeader(make([]byte, 0, HeaderBytes), h)
@@ -63,6 +73,12 @@ func Plan(h Header, parts []Part) (*Layout, error) {
 
 // SizeBytes is the size of the whole object.
 func (l *Layout) SizeBytes() int64 { return l.Footer.SizeBytes() }
+
+// Head is the object before its first block, HeaderBytes long. The caller must not change it.
+func (l *Layout) Head() []byte { return l.head }
+
+// Tail is the object after its last block, from Footer.IndexAt on. The caller must not change it.
+func (l *Layout) Tail() []byte { return l.tail }
 
 // Body is the object's content. blocks reads by position in the object, and is only asked for [HeaderBytes, Footer.IndexAt).
 func (l *Layout) Body(blocks io.ReaderAt) *Body { return &Body{layout: l, blocks: blocks} }
