@@ -36,7 +36,7 @@ var floors = map[string][]string{
 	"broker/server":    {"broker/wire"},
 	"broker/configs":   {},
 	"broker/group":     {"metadata"},
-	"cmd":              {"objectstore", "wal", "metadata", "tiering", "broker"},
+	"cmd":              {"objectstore", "wal", "metadata", "tiering", "broker", "loadtest/bench", "loadtest/process"},
 	"loadtest":         {},
 	"deploy":           {},
 	".":                {},

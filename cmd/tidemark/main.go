@@ -24,6 +24,7 @@ Usage:
   tidemark dev [flags]                   a broker with everything inside, for this machine alone
   tidemark broker --config FILE [flags]  a broker on an external etcd and object store
   tidemark dump PATH...                  show WAL segments and folders, objects and manifests in plain text
+  tidemark bench [flags]                 put load on any broker that speaks the Kafka protocol, and measure it
   tidemark version                       say which version this is
 
 'tidemark COMMAND --help' lists the flags of a command. Every setting of a broker is a key of the configuration file, a
@@ -61,6 +62,8 @@ func dispatch(args []string) error {
 		return runBroker(args[1:])
 	case "dump":
 		return runDump(os.Stdout, args[1:])
+	case "bench":
+		return runBench(args[1:])
 	case "version", "--version", "-version":
 		if len(args) > 1 {
 			fmt.Fprintf(os.Stderr, "tidemark version: unexpected argument %q\n", args[1])

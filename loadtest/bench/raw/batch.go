@@ -46,8 +46,8 @@ func batchSize(b []byte) int {
 	return n
 }
 
-// afterBatch is the offset behind a batch.
-func afterBatch(b []byte) int64 {
+// AfterBatch is the offset behind a batch.
+func AfterBatch(b []byte) int64 {
 	return int64(be.Uint64(b)) + int64(int32(be.Uint32(b[lastDeltaAt:]))) + 1
 }
 

@@ -172,7 +172,7 @@ func (f *fetcher) scan(frame []byte) ([]fetched, error) {
 					break
 				}
 				batches = append(batches, fetched{p.Partition, at, b[:n]})
-				next = afterBatch(b)
+				next = AfterBatch(b)
 				b = b[n:]
 			}
 			if next = f.h.Advance(p.Partition, next); next < 0 {

@@ -55,7 +55,7 @@ func New(o Options) (*Broker, error) {
 	if o.EndOffset == 0 {
 		o.EndOffset = 1 << 40
 	}
-	if o.Partitions < 0 || o.Partitions > 1<<17 || o.RecordBytes < 0 || o.BatchBytes < 0 || o.BatchBytes > 1<<27 || o.EndOffset < 0 || o.EndOffset > 1<<60 {
+	if o.Partitions < 0 || o.Partitions > maxPartitions || o.RecordBytes < 0 || o.BatchBytes < 0 || o.BatchBytes > 1<<27 || o.EndOffset < 0 || o.EndOffset > 1<<60 {
 		return nil, errors.New("options out of range")
 	}
 	b := &Broker{opts: o, byName: map[string]*topic{}, byID: map[[16]byte]*topic{}, conns: map[net.Conn]struct{}{}}
@@ -102,11 +102,17 @@ func (b *Broker) Serve(ctx context.Context, ln net.Listener) error {
 	}
 }
 
-// maxTopics bounds what clients can make the broker remember.
-const maxTopics = 10_000
+// Bounds of what clients can make the broker remember.
+const (
+	maxTopics     = 10_000
+	maxPartitions = 1 << 17
+)
 
 // topic returns the topic of a name, which exists from then on; nil when there are too many.
-func (b *Broker) topic(name string) *topic {
+func (b *Broker) topic(name string) *topic { return b.create(name, 0) }
+
+// create returns the topic of a name, with a number of partitions if it is new; 0 or less: the broker's own number.
+func (b *Broker) create(name string, partitions int) *topic {
 	b.mu.RLock()
 	t := b.byName[name]
 	b.mu.RUnlock()
@@ -121,10 +127,23 @@ func (b *Broker) topic(name string) *topic {
 	if len(b.byName) >= maxTopics {
 		return nil
 	}
+	if partitions <= 0 {
+		partitions = b.opts.Partitions
+	}
 	sum := sha256.Sum256([]byte(name))
-	t = &topic{name: name, id: [16]byte(sum[:16]), next: make([]atomic.Int64, b.opts.Partitions)}
+	t = &topic{name: name, id: [16]byte(sum[:16]), next: make([]atomic.Int64, partitions)}
 	b.byName[name], b.byID[t.id] = t, t
 	return t
+}
+
+// forget deletes a topic. It is there again when it is next asked for.
+func (b *Broker) forget(name string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if t := b.byName[name]; t != nil {
+		delete(b.byName, name)
+		delete(b.byID, t.id)
+	}
 }
 
 func (b *Broker) topicByID(id [16]byte) *topic {

@@ -17,7 +17,7 @@ const maxOtherBytes = 1 << 20
 
 // served is what is advertised. librdkafka wants to see Produce from v0 and Fetch from an old version on.
 var served = []struct{ key, lo, hi int16 }{
-	{keyProduce, 0, 13}, {1, 4, 17}, {2, 1, 10}, {3, 0, 13}, {10, 0, 6}, {keyApiVersions, 0, 4}, {22, 0, 5},
+	{keyProduce, 0, 13}, {1, 4, 17}, {2, 1, 10}, {3, 0, 13}, {10, 0, 6}, {keyApiVersions, 0, 4}, {19, 0, 7}, {20, 0, 6}, {22, 0, 5},
 }
 
 // other answers everything but Produce, with kmsg.
@@ -110,8 +110,47 @@ func (c *conn) answer(req kmsg.Request) kmsg.Response {
 			r.Coordinators = append(r.Coordinators, k)
 		}
 		return r
+	case *kmsg.CreateTopicsRequest:
+		return c.createTopics(req, resp.(*kmsg.CreateTopicsResponse))
+	case *kmsg.DeleteTopicsRequest:
+		return c.deleteTopics(req, resp.(*kmsg.DeleteTopicsResponse))
 	}
 	return nil
+}
+
+// createTopics gives topics the partitions that are asked for. One that exists already has those that it was met with.
+func (c *conn) createTopics(req *kmsg.CreateTopicsRequest, resp *kmsg.CreateTopicsResponse) kmsg.Response {
+	for _, rt := range req.Topics {
+		r := kmsg.NewCreateTopicsResponseTopic()
+		r.Topic, r.NumPartitions, r.ReplicationFactor = rt.Topic, rt.NumPartitions, 1
+		if rt.NumPartitions > maxPartitions {
+			r.ErrorCode = 37 // INVALID_PARTITIONS
+		} else if t := c.b.create(rt.Topic, int(rt.NumPartitions)); t != nil {
+			r.TopicID, r.NumPartitions = t.id, int32(len(t.next))
+		} else {
+			r.ErrorCode = 44 // POLICY_VIOLATION: too many topics
+		}
+		resp.Topics = append(resp.Topics, r)
+	}
+	return resp
+}
+
+func (c *conn) deleteTopics(req *kmsg.DeleteTopicsRequest, resp *kmsg.DeleteTopicsResponse) kmsg.Response {
+	names := append([]string(nil), req.TopicNames...)
+	for _, rt := range req.Topics {
+		if rt.Topic != nil {
+			names = append(names, *rt.Topic)
+		} else if t := c.b.topicByID(rt.TopicID); t != nil {
+			names = append(names, t.name)
+		}
+	}
+	for _, name := range names {
+		r := kmsg.NewDeleteTopicsResponseTopic()
+		r.Topic = kmsg.StringPtr(name)
+		c.b.forget(name)
+		resp.Topics = append(resp.Topics, r)
+	}
+	return resp
 }
 
 func (c *conn) apiVersions(resp *kmsg.ApiVersionsResponse) *kmsg.ApiVersionsResponse {

@@ -1,0 +1,219 @@
+package page
+
+import (
+	"fmt"
+	"html"
+	"html/template"
+	"math"
+	"strings"
+
+	"github.com/tidemarkmq/tidemark/loadtest/bench/result"
+)
+
+// point of a line; not a number: a gap.
+type point struct{ x, y float64 }
+
+// line of a chart. Colours go by place, so that the same thing has the same colour in all charts.
+type line struct {
+	name   string
+	colour int // 1 to 4
+	points []point
+}
+
+// chart is drawn as SVG with text in the page's own colours.
+type chart struct {
+	title, unit string
+	lines       []line
+	logY        bool
+	xTicks      []tick // nil: plain numbers
+	xLabel      string
+	from        float64 // what lies before is the warm-up; shaded
+}
+
+type tick struct {
+	at   float64
+	text string
+}
+
+// The drawing's size and margins, in its own units.
+const (
+	width, height            = 640.0, 260.0
+	left, right, top, bottom = 58.0, 12.0, 10.0, 34.0
+	mostPoints               = 400
+)
+
+// svg draws the chart; empty if it has no points.
+func (c chart) svg() template.HTML {
+	x0, x1, y0, y1, ok := c.bounds()
+	if !ok {
+		return ""
+	}
+	var b strings.Builder
+	px := func(x float64) float64 { return left + (x-x0)/(x1-x0)*(width-left-right) }
+	py := func(y float64) float64 {
+		if c.logY {
+			y = math.Log10(max(y, math.Pow(10, y0)))
+		}
+		return height - bottom - (y-y0)/(y1-y0)*(height-top-bottom)
+	}
+	fmt.Fprintf(&b, `<figure><figcaption>%s <span>%s</span></figcaption>`, html.EscapeString(c.title), html.EscapeString(c.unit))
+	if len(c.lines) > 1 {
+		b.WriteString(`<p class="legend">`)
+		for _, l := range c.lines {
+			fmt.Fprintf(&b, `<span><i class="b%d"></i>%s</span>`, l.colour, html.EscapeString(l.name))
+		}
+		b.WriteString(`</p>`)
+	}
+	fmt.Fprintf(&b, `<svg viewBox="0 0 %g %g" role="img" aria-label="%s">`, width, height, html.EscapeString(c.title))
+	if c.from > x0 {
+		fmt.Fprintf(&b, `<rect class="warm" x="%.1f" y="%g" width="%.1f" height="%g"/><text class="hint" x="%.1f" y="%g">warm-up</text>`,
+			left, top, px(min(c.from, x1))-left, height-top-bottom, left+6, top+14)
+	}
+	c.axes(&b, px, py, x0, x1, y0, y1)
+	for _, l := range c.lines {
+		l.draw(&b, px, py)
+	}
+	b.WriteString(`</svg></figure>`)
+	return template.HTML(b.String()) //nolint:gosec // built from numbers and escaped names
+}
+
+func (c chart) bounds() (x0, x1, y0, y1 float64, ok bool) {
+	x0, x1, y0, y1 = math.Inf(1), math.Inf(-1), math.Inf(1), math.Inf(-1)
+	for _, l := range c.lines {
+		for _, p := range l.points {
+			if math.IsNaN(p.y) || c.logY && p.y <= 0 {
+				continue
+			}
+			ok = true
+			x0, x1, y0, y1 = min(x0, p.x), max(x1, p.x), min(y0, p.y), max(y1, p.y)
+		}
+	}
+	if !ok {
+		return
+	}
+	if x1 == x0 {
+		x0, x1 = x0-1, x1+1
+	}
+	if c.logY {
+		y0, y1 = math.Floor(math.Log10(y0)+1e-9), math.Ceil(math.Log10(y1)-1e-9)
+		if y0 == y1 {
+			y1++
+		}
+		return
+	}
+	step := niceStep(y1 / 4)
+	return x0, x1, 0, max(step, math.Ceil(y1/step)*step), ok
+}
+
+// niceStep is 1, 2 or 5 times a power of ten, at least v.
+func niceStep(v float64) float64 {
+	if v <= 0 {
+		return 1
+	}
+	p := math.Pow(10, math.Floor(math.Log10(v)))
+	for _, f := range []float64{1, 2, 5} {
+		if v <= f*p*(1+1e-9) {
+			return f * p
+		}
+	}
+	return 10 * p
+}
+
+func (c chart) axes(b *strings.Builder, px, py func(float64) float64, x0, x1, y0, y1 float64) {
+	horizontal := func(y float64) {
+		fmt.Fprintf(b, `<line class="grid" x1="%g" x2="%g" y1="%.1f" y2="%.1f"/><text class="y" x="%g" y="%.1f">%s</text>`,
+			left, width-right, py(y), py(y), left-8, py(y)+4, axisNumber(y))
+	}
+	if c.logY {
+		for e := y0; e <= y1; e++ {
+			horizontal(math.Pow(10, e))
+		}
+	} else {
+		for y, step := y0, niceStep((y1-y0)/4.5); y <= y1*(1+1e-9); y += step {
+			horizontal(y)
+		}
+	}
+	ticks := c.xTicks
+	if ticks == nil {
+		step := niceStep((x1 - x0) / 7)
+		for x := math.Ceil(x0/step) * step; x <= x1; x += step {
+			ticks = append(ticks, tick{x, axisNumber(x)})
+		}
+	}
+	for _, t := range ticks {
+		if t.at >= x0 && t.at <= x1 {
+			fmt.Fprintf(b, `<line class="tick" x1="%.1f" x2="%.1f" y1="%g" y2="%g"/><text class="x" x="%.1f" y="%g">%s</text>`,
+				px(t.at), px(t.at), height-bottom, height-bottom+4, px(t.at), height-bottom+16, html.EscapeString(t.text))
+		}
+	}
+	fmt.Fprintf(b, `<line class="base" x1="%g" x2="%g" y1="%g" y2="%g"/><text class="label" x="%g" y="%g">%s</text>`,
+		left, width-right, height-bottom, height-bottom, width-right, height-3, html.EscapeString(c.xLabel))
+}
+
+func axisNumber(v float64) string {
+	if v == math.Trunc(v) && math.Abs(v) < 1000 {
+		return fmt.Sprintf("%.0f", v)
+	}
+	switch a := math.Abs(v); {
+	case a >= 1e6:
+		return strings.TrimSuffix(fmt.Sprintf("%.1f", v/1e6), ".0") + "M"
+	case a >= 1e4:
+		return strings.TrimSuffix(fmt.Sprintf("%.1f", v/1e3), ".0") + "k"
+	case a >= 1000:
+		return result.Number(v)
+	}
+	return fmt.Sprintf("%.3g", v)
+}
+
+func (l line) draw(b *strings.Builder, px, py func(float64) float64) {
+	var path strings.Builder
+	pen := "M"
+	for _, p := range l.points {
+		if math.IsNaN(p.y) {
+			pen = "M"
+			continue
+		}
+		fmt.Fprintf(&path, "%s%.1f %.1f", pen, px(p.x), py(p.y))
+		pen = "L"
+	}
+	fmt.Fprintf(b, `<path class="l%d" d="%s"/>`, l.colour, path.String())
+	if len(l.points) > 150 {
+		return
+	}
+	for _, p := range l.points { // what a browser shows when the pointer rests there, without a script
+		if !math.IsNaN(p.y) {
+			fmt.Fprintf(b, `<circle class="hit" cx="%.1f" cy="%.1f" r="6"><title>%s: %s</title></circle>`, px(p.x), py(p.y), html.EscapeString(l.name), result.Number(p.y))
+		}
+	}
+}
+
+// thin keeps a chart of a long run small: of neighbours, the mean or the greatest stays.
+func thin(points []point, greatest bool) []point {
+	n := (len(points) + mostPoints - 1) / mostPoints
+	if n <= 1 {
+		return points
+	}
+	var out []point
+	for i := 0; i < len(points); i += n {
+		some := points[i:min(len(points), i+n)]
+		p, count := point{some[len(some)-1].x, 0}, 0.0
+		for _, q := range some {
+			if math.IsNaN(q.y) {
+				continue
+			}
+			count++
+			if greatest {
+				p.y = max(p.y, q.y)
+			} else {
+				p.y += q.y
+			}
+		}
+		if count == 0 {
+			p.y = math.NaN()
+		} else if !greatest {
+			p.y /= count
+		}
+		out = append(out, p)
+	}
+	return out
+}

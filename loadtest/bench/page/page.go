@@ -1,0 +1,212 @@
+// Package page writes results as one HTML file with plots, which needs no script and nothing from elsewhere.
+package page
+
+import (
+	_ "embed"
+	"fmt"
+	"html/template"
+	"io"
+	"math"
+	"sort"
+	"strings"
+
+	"github.com/tidemarkmq/tidemark/loadtest/bench/result"
+)
+
+//go:embed page.html
+var text string
+
+var layout = template.Must(template.New("page").Parse(text))
+
+// view is what the layout shows.
+type view struct {
+	Title, Headline, When string
+	Bad                   string // in a few words, if something is wrong
+	Tiles                 []tile
+	Charts                []template.HTML
+	Head                  []string
+	Rows                  [][]string
+	Facts                 [][2]string
+	Notes                 []string
+}
+
+type tile struct{ Name, Value, Unit string }
+
+// Write writes the report of one run.
+func Write(w io.Writer, r *result.Result) error {
+	v := view{
+		Title: r.Name(), Headline: r.Headline(), When: r.Started.Format("2006-01-02 15:04 UTC"), Notes: r.Notes, Charts: charts(r),
+		Head: []string{"", "p50", "p90", "p99", "p99.9", "p99.99", "max", "mean", "count"}, Facts: facts(r),
+	}
+	if !r.Verified.OK {
+		v.Bad = "Verification failed: " + r.Verified.Text
+	} else if r.Usage.Disturbed {
+		v.Bad = "Other load disturbed this run"
+	}
+	for _, kind := range result.Kinds {
+		if l := r.Latency[kind]; l.Count > 0 {
+			v.Rows = append(v.Rows, []string{kind + ", ms", ms(l.P50), ms(l.P90), ms(l.P99), ms(l.P999), ms(l.P9999), ms(l.Max), result.Number(l.Mean / 1e6), result.Number(float64(l.Count))})
+		}
+	}
+	shown := map[string]bool{"produced MB/s": true, "produced records/s": true, "consumed MB/s": true, "ack p99 ms": true, "ack p99.9 ms": true, "end-to-end p99 ms": true, "server CPU s/GB": true, "server peak RSS MB": true}
+	for _, m := range r.Metrics() {
+		if shown[m.Name+" "+m.Unit] {
+			v.Tiles = append(v.Tiles, tile{m.Name, result.Number(m.Value), m.Unit})
+		}
+	}
+	return layout.Execute(w, v)
+}
+
+// WriteComparison writes the report of two sides.
+func WriteComparison(w io.Writer, c *result.Comparison) error {
+	a, b := c.Names()
+	v := view{
+		Title: b + " against " + a, Headline: c.A[0].Headline(), When: fmt.Sprintf("%d runs of each · median (min to max) · ratios are %s ⁄ %s of neighbouring runs", len(c.A), b, a),
+		Head: []string{"", a, b, "ratio"}, Notes: c.Notes, Facts: facts(c.A[0]),
+	}
+	for _, r := range c.Rows {
+		ratio := "–"
+		if r.Ratio != nil {
+			ratio = spread(*r.Ratio)
+		}
+		v.Rows = append(v.Rows, []string{r.Name + ", " + r.Unit, spread(r.A), spread(r.B), ratio})
+	}
+	names := [2]string{a, b}
+	for _, kind := range result.Kinds {
+		ch := percentileChart(kind)
+		for i, side := range [][]*result.Result{c.A, c.B} {
+			if l, ok := curve(merged(side, kind), names[i], i+1); ok {
+				ch.lines = append(ch.lines, l)
+			}
+		}
+		v.Charts = append(v.Charts, ch.svg())
+	}
+	for _, f := range []struct {
+		title, unit string
+		of          func(result.Second) float64
+	}{{"Produced", "MB/s", func(s result.Second) float64 { return per(s.Produced.Bytes, s) }}, {"Consumed", "MB/s", func(s result.Second) float64 { return per(s.Consumed.Bytes, s) }}} {
+		ch := chart{title: f.title, unit: f.unit, xLabel: "seconds of the last run"}
+		for i, side := range [][]*result.Result{c.A, c.B} {
+			ch.lines = append(ch.lines, overTime(side[len(side)-1].Series, names[i], i+1, false, f.of))
+		}
+		if ch.some() {
+			v.Charts = append(v.Charts, ch.svg())
+		}
+	}
+	return layout.Execute(w, v)
+}
+
+// some tells whether any value is not 0.
+func (c chart) some() bool {
+	for _, l := range c.lines {
+		for _, p := range l.points {
+			if p.y > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func per(bytes int64, s result.Second) float64 {
+	if s.Seconds == 0 {
+		return math.NaN()
+	}
+	return float64(bytes) / 1e6 / s.Seconds
+}
+
+func overTime(series []result.Second, name string, colour int, greatest bool, of func(result.Second) float64) line {
+	l := line{name: name, colour: colour}
+	for _, s := range series {
+		if s.Seconds >= 0.2 || len(series) == 1 { // a rest of a second says little
+			l.points = append(l.points, point{s.At, of(s)})
+		}
+	}
+	l.points = thin(l.points, greatest)
+	return l
+}
+
+func charts(r *result.Result) []template.HTML {
+	var out []template.HTML
+	add := func(c chart) {
+		var lines []line
+		for _, l := range c.lines {
+			if (chart{lines: []line{l}}).some() {
+				lines = append(lines, l)
+			}
+		}
+		if c.lines = lines; len(lines) > 0 {
+			if c.xLabel == "" {
+				c.xLabel = "seconds"
+			}
+			out = append(out, c.svg())
+		}
+	}
+	add(chart{title: "Throughput", unit: "MB/s", lines: []line{
+		overTime(r.Series, "produced", 1, false, func(s result.Second) float64 { return per(s.Produced.Bytes, s) }),
+		overTime(r.Series, "consumed", 2, false, func(s result.Second) float64 { return per(s.Consumed.Bytes, s) })}})
+	for _, kind := range result.Kinds {
+		c := chart{title: "Latency over time: " + kind, unit: "ms, log scale", logY: true}
+		for i, p := range []struct {
+			name string
+			of   func(result.Three) int64
+		}{{"p50", func(t result.Three) int64 { return t.P50 }}, {"p99", func(t result.Three) int64 { return t.P99 }}, {"p99.9", func(t result.Three) int64 { return t.P999 }}, {"max", func(t result.Three) int64 { return t.Max }}} {
+			c.lines = append(c.lines, overTime(r.Series, p.name, i+1, true, func(s result.Second) float64 {
+				if t, ok := s.Latency[kind]; ok {
+					return float64(p.of(t)) / 1e6
+				}
+				return math.NaN()
+			}))
+		}
+		add(c)
+	}
+	percentiles := percentileChart("")
+	for i, kind := range result.Kinds {
+		if l, ok := curve(merged([]*result.Result{r}, kind), kind, i+1); ok {
+			percentiles.lines = append(percentiles.lines, l)
+		}
+	}
+	add(percentiles)
+	add(chart{title: "CPU", unit: "CPUs", lines: []line{
+		overTime(r.Series, "server", 1, false, func(s result.Second) float64 { return s.ServerCPUs }),
+		overTime(r.Series, "client", 2, false, func(s result.Second) float64 { return s.ClientCPUs })}})
+	add(chart{title: "Memory", unit: "RSS, MB", lines: []line{
+		overTime(r.Series, "server", 1, true, func(s result.Second) float64 { return float64(s.ServerRSS) / 1e6 }),
+		overTime(r.Series, "client", 2, true, func(s result.Second) float64 { return float64(s.ClientRSS) / 1e6 })}})
+	return out
+}
+
+func facts(r *result.Result) [][2]string {
+	f := [][2]string{
+		{"Measured", fmt.Sprintf("%.1f s after a warm-up of %.1f s", r.Seconds, r.Warmup.Seconds)},
+		{"Verified", r.Verified.Level + ": " + r.Verified.Text},
+		{"Cluster", fmt.Sprintf("%s, %d brokers", r.Cluster.ID, r.Cluster.Brokers)},
+		{"Machine", strings.Trim(fmt.Sprintf("%s · %d CPUs · %s MB · %s %s", r.Machine.CPUModel, r.Client.CPUs, result.Number(float64(r.Machine.Memory)/1e6), r.Client.OS, r.Machine.Kernel), " ·")},
+		{"Client", r.Client.Version},
+	}
+	if u := r.Usage; u.Known {
+		f = append(f, [2]string{"Disturbance", fmt.Sprintf("CPU pressure %.0f %%, steal %.1f %%, others used %s CPUs", 100*max(0, u.Pressure), 100*u.Steal, result.Number(u.Foreign))})
+	} else {
+		f = append(f, [2]string{"CPU and memory", "not available on this system"})
+	}
+	if t := r.Trend; t != nil {
+		f = append(f, [2]string{"Trend", fmt.Sprintf("server RSS %+.2f MB/min; p99.9 %s ms in the first quarter, %s ms in the last", t.ServerRSSPerMinute/1e6, ms(t.P999First), ms(t.P999Last))})
+	}
+	configs := make([]string, 0, len(r.Spec.TopicConfigs))
+	for k, v := range r.Spec.TopicConfigs {
+		configs = append(configs, k+"="+v)
+	}
+	if sort.Strings(configs); len(configs) > 0 {
+		f = append(f, [2]string{"Topic configs", strings.Join(configs, ", ")})
+	}
+	return f
+}
+
+func ms(nanos int64) string { return result.Number(float64(nanos) / 1e6) }
+
+func spread(s result.Spread) string {
+	if s.Min == s.Max {
+		return result.Number(s.Median)
+	}
+	return fmt.Sprintf("%s (%s to %s)", result.Number(s.Median), result.Number(s.Min), result.Number(s.Max))
+}
