@@ -58,6 +58,11 @@ func transferLimit(nBytes int64) time.Duration {
 
 // getRange reads exactly len(p) bytes, again and again until ctx is done or the store says that it is useless to go on.
 func getRange(ctx context.Context, store objectstore.Store, key string, p []byte, offset int64) error {
+	return getAtLeast(ctx, store, key, p, len(p), offset)
+}
+
+// getAtLeast is getRange for a p that may reach past the object's end, which is at offset + atLeast or behind.
+func getAtLeast(ctx context.Context, store objectstore.Store, key string, p []byte, atLeast int, offset int64) error {
 	b := backoff{base: 20 * time.Millisecond, max: 2 * time.Second}
 	for {
 		var n int
@@ -66,10 +71,10 @@ func getRange(ctx context.Context, store objectstore.Store, key string, p []byte
 			return err
 		})
 		switch {
-		case n == len(p) && (err == nil || isEOF(err)):
+		case n >= atLeast && (err == nil || isEOF(err)):
 			return nil
 		case err == nil || isEOF(err):
-			return fmt.Errorf("%w: %s ends at %d, want %d", ErrCorrupt, key, offset+int64(n), offset+int64(len(p)))
+			return fmt.Errorf("%w: %s ends at %d, want %d", ErrCorrupt, key, offset+int64(n), offset+int64(atLeast))
 		case errors.Is(err, objectstore.ErrNotFound) || errors.Is(err, objectstore.ErrRejected):
 			return fmt.Errorf("get %s [%d, +%d): %w", key, offset, len(p), err)
 		}

@@ -45,8 +45,8 @@ type blockKey struct {
 type extent struct {
 	object segment.ID
 	blocks []segment.Block
-	buf    []byte // exactly the blocks' bytes
-	cap    int    // of the memory behind buf
+	buf    []byte // exactly the blocks' bytes, a part of mem
+	mem    []byte // all of the memory
 	done   chan struct{}
 	err    error         // set before done is closed
 	refs   int           // under the cache's mutex
@@ -177,6 +177,10 @@ func (c *blockCache) pinLocked(e *extent) {
 
 // startLocked reserves memory and starts reading; nil when there is no memory.
 func (c *blockCache) startLocked(object segment.ID, blocks []segment.Block, i, runBytes int, ahead bool) *extent {
+	// What is read begins and ends at multiples of pieceAlign, in memory like that: a store on a local disk reads it directly.
+	from := blocks[i].Position &^ (pieceAlign - 1)
+	lead := int(blocks[i].Position - from)
+	need := func(n int) int { return sizeClass((lead + n + pieceAlign - 1) &^ (pieceAlign - 1)) }
 	j, n := i, 0
 	for j < len(blocks) {
 		b := &blocks[j]
@@ -186,18 +190,18 @@ func (c *blockCache) startLocked(object segment.ID, blocks []segment.Block, i, r
 		n += int(b.Length)
 		j++
 	}
-	buf := c.reserveLocked(sizeClass(n), ahead)
-	if buf == nil {
+	mem := c.reserveLocked(need(n), ahead)
+	if mem == nil {
 		// Perhaps the first block alone fits.
 		if j == i+1 || ahead {
 			return nil
 		}
 		j, n = i+1, int(blocks[i].Length)
-		if buf = c.reserveLocked(sizeClass(n), ahead); buf == nil {
+		if mem = c.reserveLocked(need(n), ahead); mem == nil {
 			return nil
 		}
 	}
-	e := &extent{object: object, blocks: blocks[i:j], buf: buf[:n], cap: cap(buf), done: make(chan struct{}), refs: 1}
+	e := &extent{object: object, blocks: blocks[i:j], buf: mem[lead : lead+n], mem: mem, done: make(chan struct{}), refs: 1}
 	for k := range e.blocks {
 		c.blocks[blockKey{object, e.blocks[k].Position}] = e
 	}
@@ -227,7 +231,7 @@ func (c *blockCache) reserveLocked(n int, ahead bool) []byte {
 	}
 	c.shedLocked(c.maxBytes - c.usedBytes - int64(n))
 	c.usedBytes += int64(n)
-	return make([]byte, n)
+	return alignedBytes(n)
 }
 
 // takeFreeLocked takes the smallest free piece of memory that holds n bytes, unless most of it would be idle.
@@ -280,10 +284,11 @@ func (c *blockCache) evictLocked(e *extent) {
 		e.place = nil
 	}
 	c.forgetLocked(e)
-	c.usedBytes -= int64(e.cap)
-	c.freeBytes += int64(e.cap)
-	c.free[e.cap] = append(c.free[e.cap], e.buf[:e.cap])
-	e.buf = nil
+	n := len(e.mem)
+	c.usedBytes -= int64(n)
+	c.freeBytes += int64(n)
+	c.free[n] = append(c.free[n], e.mem)
+	e.buf, e.mem = nil, nil
 }
 
 // release gives a pin back.
@@ -347,7 +352,10 @@ func (c *blockCache) fetch(ctx context.Context, e *extent, ahead bool) error {
 		return context.Cause(ctx)
 	}
 	key := e.object.Key(c.cluster)
-	if err := getRange(ctx, c.store, key, e.buf, e.blocks[0].Position); err != nil {
+	from := e.blocks[0].Position &^ (pieceAlign - 1)
+	needed := int(e.end() - from)
+	whole := (needed + pieceAlign - 1) &^ (pieceAlign - 1)
+	if err := getAtLeast(ctx, c.store, key, e.mem[:whole], needed, from); err != nil {
 		return err
 	}
 	c.metrics.fetchedBytes.Add(ctx, int64(len(e.buf)))

@@ -16,7 +16,7 @@ import (
 const (
 	// pieceBytes is the length of a piece of staging memory.
 	pieceBytes = 1 << 20
-	// pieceAlign is what their addresses are a multiple of: a store on a local disk can write them as they are.
+	// pieceAlign is what the addresses of memory for objects are a multiple of: a store on a local disk can write and read it directly.
 	pieceAlign = 4096
 	// crcStepBytes is how much is copied at a time, so that the checksum finds it in the processor's cache.
 	crcStepBytes = 64 << 10
@@ -38,9 +38,18 @@ func (s *staging) take() []byte {
 		s.free = s.free[:n-1]
 		return b
 	}
-	b := make([]byte, pieceBytes+pieceAlign)
+	return alignedBytes(pieceBytes)
+}
+
+// alignedBytes returns n bytes at a multiple of pieceAlign.
+func alignedBytes(n int) []byte {
+	b := make([]byte, n)
+	if uintptr(unsafe.Pointer(&b[0]))&(pieceAlign-1) == 0 {
+		return b // as a rule: large allocations begin at pages
+	}
+	b = make([]byte, n+pieceAlign)
 	skip := -int(uintptr(unsafe.Pointer(&b[0]))) & (pieceAlign - 1)
-	return b[skip : skip+pieceBytes : skip+pieceBytes]
+	return b[skip : skip+n : skip+n]
 }
 
 func (s *staging) give(pieces [][]byte) {

@@ -31,6 +31,8 @@ func Run(t *testing.T, open func(t *testing.T) objectstore.Store) {
 		{"EmptyObject", (*suite).emptyObject},
 		{"BigObject", (*suite).bigObject},
 		{"GetRange", (*suite).getRange},
+		{"AlignedRanges", (*suite).alignedRanges},
+		{"PutStretches", (*suite).putStretches},
 		{"NotFound", (*suite).notFound},
 		{"Overwrite", (*suite).overwrite},
 		{"Head", (*suite).head},

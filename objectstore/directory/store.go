@@ -299,6 +299,9 @@ func (s *Store) getRange(ctx context.Context, key string, p []byte, offset int64
 	if !info.Mode().IsRegular() {
 		return 0, objectstore.ErrNotFound
 	}
+	if n, done, err := readDirect(ctx, f, p, offset, info.Size()); done {
+		return n, err
+	}
 	advise(f, offset, int64(len(p)))
 	n := 0
 	for n < len(p) {
