@@ -42,7 +42,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds of the throughput comparison, in turn")
 	flag.DurationVar(&o.each, "each", 8*time.Second, "length of each throughput measurement")
 	flag.Int64Var(&o.hotBytes, "hot-bytes", 64<<20, "bytes read again and again from memory")
-	flag.Int64Var(&o.coldBytes, "cold-bytes", 1<<30, "bytes read from the object store")
+	flag.Int64Var(&o.coldBytes, "cold-bytes", 4<<30, "bytes read from the object store")
 	flag.IntVar(&o.partitions, "partitions", 10_000, "partitions of the idle measurement")
 	flag.StringVar(&o.dir, "dir", "", "folder for data; empty: a temporary one")
 	flag.StringVar(&o.only, "only", "produce,paced,consume,idle", "parts to run")
@@ -137,8 +137,16 @@ func spread(samples []sample, figure func(sample) float64) string {
 func rate(s sample) float64 { return s.mbPerSecond }
 func cpu(s sample) float64  { return s.cpuPerGB }
 
-// produce compares the null broker and Tidemark in turn: one producer connection as fast as it goes.
+// produce says what the disk allows, then compares the null broker and Tidemark in turn: one producer connection as fast as it goes.
 func (s *suite) produce(ctx context.Context) error {
+	if log, object, err := diskCeiling(s.dir, s.each/4); errors.Is(err, errors.ErrUnsupported) {
+		fmt.Println("disk: its ceiling cannot be measured here")
+	} else if err != nil {
+		return err
+	} else {
+		fmt.Printf("disk: overwrites with O_DSYNC %.0f MB/s, new files %.0f MB/s; a broker that writes each byte to a log and to an object gets at most %.0f MB/s\n",
+			log, object, 1/(1/log+1/object))
+	}
 	for _, partitions := range []int{1, 12} {
 		var null, ours, ratios []sample
 		for range s.rounds {
@@ -213,14 +221,8 @@ func (s *suite) consume(ctx context.Context) error {
 		return err
 	}
 	defer func() { b.Kill() }()
-	for topic, n := range map[string]int64{"hot": s.hotBytes, "cold": s.coldBytes} {
+	for _, topic := range []string{"hot", "cold"} {
 		if err := createTopic(ctx, b.Bootstrap, topic, 4); err != nil {
-			return err
-		}
-		if topic == "hot" {
-			continue
-		}
-		if _, _, err := produceMax(ctx, b.Bootstrap, topic, 0, n); err != nil {
 			return err
 		}
 	}
@@ -231,7 +233,7 @@ func (s *suite) consume(ctx context.Context) error {
 	for range s.rounds {
 		got, err := measure(b, func() (int64, time.Duration, error) {
 			var sum time.Duration
-			times := max(1, s.coldBytes/s.hotBytes)
+			times := max(1, (1<<30)/s.hotBytes)
 			for range times {
 				d, err := consumeAll(ctx, b.Bootstrap, "hot", s.hotBytes)
 				if err != nil {
@@ -245,6 +247,9 @@ func (s *suite) consume(ctx context.Context) error {
 			return err
 		}
 		hot = append(hot, got)
+	}
+	if _, _, err := produceMax(ctx, b.Bootstrap, "cold", 0, s.coldBytes); err != nil {
+		return err
 	}
 	if err := b.Stop(); err != nil {
 		return err
