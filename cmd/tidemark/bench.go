@@ -69,23 +69,22 @@ func runBench(args []string) error {
 func parseBench(name string, args []string, usage string, extra func(*flag.FlagSet, *spec.Spec)) (spec.Spec, error) {
 	s, fs, err := spec.Parse(name, args, func(fs *flag.FlagSet, s *spec.Spec) {
 		extra(fs, s)
-		fs.Usage = func() {
-			fmt.Fprint(fs.Output(), usage, "Flags (defaults are those of the workload):\n")
-			fs.PrintDefaults()
-		}
+		fs.SetOutput(io.Discard) // there are so many flags that their list would push the mistake off the screen
+		fs.Usage = func() {}
 	})
 	switch {
 	case errors.Is(err, flag.ErrHelp):
+		fmt.Print(usage, "Flags (defaults are those of the workload):\n")
+		fs.SetOutput(os.Stdout)
+		fs.PrintDefaults()
 		return s, err
-	case err != nil && fs != nil:
-		return s, errUsage
 	case err == nil && fs.NArg() > 0:
 		err = fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	case err == nil:
 		err = s.Check()
 	}
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "tidemark %s: %v\n", name, err)
+		fmt.Fprintf(os.Stderr, "tidemark %s: %v\n'tidemark %s --help' lists the flags\n", name, err, name)
 		return s, errUsage
 	}
 	return s, nil

@@ -105,9 +105,7 @@ func (r *run) franz(number uint32, m *meter, rec *latency.Recorder) (*franzProdu
 	opts := append(r.access.Options(), kgo.SeedBrokers(s.Bootstrap...), kgo.ClientID("tidemark-bench"), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.RequiredAcks(acks), kgo.ProducerBatchCompression(codec), kgo.ProducerBatchMaxBytes(int32(s.BatchBytes)), kgo.ProducerLinger(s.Linger),
 		kgo.MaxBufferedRecords(s.Buffered), kgo.RecordDeliveryTimeout(r.spec.DrainMax+time.Minute), kgo.UnknownTopicRetries(5), kgo.DisableClientMetrics())
-	if s.Idempotent {
-		opts = append(opts, kgo.MaxProduceRequestsInflightPerBroker(min(5, s.InFlight)))
-	} else {
+	if !s.Idempotent { // with idempotence there are five, always
 		opts = append(opts, kgo.DisableIdempotentWrite(), kgo.MaxProduceRequestsInflightPerBroker(s.InFlight))
 	}
 	if s.Txn() {

@@ -2,7 +2,6 @@ package machine
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -63,7 +62,7 @@ func (s *Sample) addTree(pid, depth int) error {
 		if depth > 0 {
 			return nil // a child that has ended meanwhile
 		}
-		return fmt.Errorf("server process %d: %w", pid, errors.Join(ErrNoProcess, err))
+		return fmt.Errorf("server process %d: %w (%w)", pid, ErrNoProcess, err)
 	}
 	s.Server += u.CPU
 	s.ServerRSS += u.RSSBytes

@@ -134,7 +134,7 @@ func (c *Comparison) Table() string {
 	for _, r := range c.Rows {
 		ratio, verdict := "–", ""
 		if r.Ratio != nil {
-			ratio, verdict = spreadText(*r.Ratio), r.verdict()
+			ratio, verdict = spreadText(*r.Ratio), r.verdict(nameA, nameB)
 		}
 		fmt.Fprintf(w, "%s, %s\t%s\t%s\t%s\t%s\t\n", r.Name, r.Unit, spreadText(r.A), spreadText(r.B), ratio, verdict)
 	}
@@ -146,12 +146,12 @@ func (c *Comparison) Table() string {
 }
 
 // verdict says who is better when all pairs agree.
-func (r Row) verdict() string {
+func (r Row) verdict(a, b string) string {
 	switch {
 	case r.Ratio.Min > 1 && r.Better > 0, r.Ratio.Max < 1 && r.Better < 0:
-		return "B better"
+		return b + " better"
 	case r.Ratio.Max < 1 && r.Better > 0, r.Ratio.Min > 1 && r.Better < 0:
-		return "A better"
+		return a + " better"
 	}
 	return "within spread"
 }

@@ -133,18 +133,19 @@ func (r *Result) Table() string {
 		}
 	}
 	flush(w, &b)
-	fmt.Fprintf(w, "latency, ms\tp50\tp90\tp99\tp99.9\tp99.99\tmax\tmean\t\n")
-	any := false
+	shown := false
 	for _, kind := range Kinds {
 		if l := r.Latency[kind]; l.Count > 0 {
-			any = true
+			if !shown {
+				fmt.Fprintf(w, "latency, ms\tp50\tp90\tp99\tp99.9\tp99.99\tmax\tmean\t\n")
+			}
+			shown = true
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", kind, ms(l.P50), ms(l.P90), ms(l.P99), ms(l.P999), ms(l.P9999), ms(l.Max), Number(l.Mean/1e6))
 		}
 	}
-	if !any {
-		fmt.Fprintf(w, "none measured\t\t\t\t\t\t\t\t\n")
+	if shown {
+		flush(w, &b)
 	}
-	flush(w, &b)
 	r.usage(w)
 	flush(w, &b)
 	r.remarks(&b)

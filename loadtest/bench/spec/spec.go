@@ -172,6 +172,8 @@ func (s *Spec) checkTogether() error {
 	no(s.Client == ClientRaw && s.Group, "--client raw joins no groups")
 	no(s.Client == ClientRaw && s.Keys > 0, "--client raw writes no keys")
 	no(s.Client == ClientRaw && s.Idempotent && s.InFlight > 5, "--in-flight above 5 with --idempotent: brokers remember five batches")
+	no(s.Client == ClientFranz && s.Idempotent && s.InFlight != 5, "--in-flight is always 5 with --client franz and --idempotent")
+	no(s.Existing && s.Group && s.Read == ReadTail, "--group with --existing needs --read once")
 	no(s.Existing && s.Topic == "", "--existing needs --topic")
 	no(s.Group && s.Read == ReadLoop, "--group cannot read in a loop")
 	no(s.Read == ReadLoop && s.Producers > 0, "--read loop has no producers beside it; say --producers 0")
