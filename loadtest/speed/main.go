@@ -156,8 +156,10 @@ func (s *suite) produce(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			t, err := s.produceOnce(ctx, partitions, true, func() (*process.Broker, error) { return s.tidemark(ctx, s.fresh()) })
-			if err != nil {
+			data := s.fresh()
+			t, err := s.produceOnce(ctx, partitions, true, func() (*process.Broker, error) { return s.tidemark(ctx, data) })
+			// Some ten gigabytes each.
+			if err = errors.Join(err, os.RemoveAll(data)); err != nil {
 				return err
 			}
 			null, ours = append(null, n), append(ours, t)
