@@ -29,6 +29,7 @@ type Config struct {
 	BlockCacheBytes    int64         `key:"block-cache-bytes" help:"memory for blocks and indexes read from the object store"`
 	RequestMemoryBytes int64         `key:"request-memory-bytes" help:"memory for requests being read and answered, over all connections"`
 	MaxConnections     int           `key:"max-connections" help:"client connections at most"`
+	CheckCompressed    bool          `key:"check-compressed" help:"decompress the batches of producers and check each record, as Kafka does; false saves that CPU, and then a faulty producer can store batches that no consumer can read"`
 	SealBytes          int64         `key:"seal-bytes" help:"records are moved to the object store once this many bytes wait"`
 	SealAge            time.Duration `key:"seal-age" help:"records are moved to the object store once they have waited this long"`
 	AbsorbEvery        time.Duration `key:"absorb-every" help:"time between publications of partition manifests"`
@@ -79,6 +80,7 @@ func Default() Config {
 		BlockCacheBytes:    128 << 20,
 		RequestMemoryBytes: 256 << 20,
 		MaxConnections:     10_000,
+		CheckCompressed:    true,
 		SealBytes:          64 << 20,
 		SealAge:            5 * time.Second,
 		AbsorbEvery:        5 * time.Minute,

@@ -29,6 +29,9 @@ type Broker struct {
 	Configs    *configs.Registry
 	Opener     Opener
 
+	// TrustCompressed opens compressed batches of producers only when the topic's config needs their records.
+	TrustCompressed bool
+
 	// LogDir is the folder that DescribeLogDirs shows.
 	LogDir string
 

@@ -126,7 +126,8 @@ func (s *produceState) refuse(part *wire.ProducePart, code int16) {
 func (s *produceState) append(i int, part *wire.ProducePart, p *partition.Partition, version int16, nowMs int64) {
 	s.rules = p.Config().Rules(nowMs)
 	s.rules.ChecksumOK, s.rules.ZstdAllowed = part.ChecksumOK, version >= 7
-	records, h, err := batch.Prepare(part.Records, &s.rules)
+	s.rules.TrustCompressed = s.b.TrustCompressed
+	records, h, err := s.b.log.openers.prepare(&s.ctx, part.Records, &s.rules)
 	if err == nil && h.IsTransactional() {
 		// The coordinator would not know the transaction (transactions are not served): Kafka's answer to that.
 		s.refuse(part, kerr.InvalidProducerIDMapping.Code)

@@ -34,6 +34,7 @@ type logState struct {
 	sessions  *sessionCache
 	slow      *slowReads
 	producers producerIDs
+	openers   openers
 	stats     logStats
 }
 
@@ -47,6 +48,7 @@ func (b *Broker) startLog() {
 	b.log.once.Do(func() {
 		b.log.sessions = newSessionCache(defaultSessionSlots)
 		b.log.slow = newSlowReads()
+		b.log.openers = newOpeners()
 		b.log.producers.refill = make(chan struct{}, 1)
 		if b.Meter == nil {
 			return

@@ -23,7 +23,7 @@ func benchRig(t testing.TB) (*rig, *Partition) {
 
 // appendOnce is the hot path: validate, append, wait for the commit.
 func appendOnce(t testing.TB, p *Partition, b []byte, rules *batch.Rules, done signal) {
-	b, h, err := batch.Prepare(b, rules)
+	b, h, err := batch.Prepare(b, rules, nil)
 	if err == nil {
 		err = p.Append(context.Background(), b, &h, done, 0)
 	}
@@ -80,7 +80,7 @@ func BenchmarkAppend(b *testing.B) {
 			inFlight := 0
 			trimmed := 0
 			for b.Loop() {
-				raw, h, err := batch.Prepare(raw, &rules)
+				raw, h, err := batch.Prepare(raw, &rules, nil)
 				if err == nil {
 					err = p.Append(context.Background(), raw, &h, done, 0)
 				}

@@ -125,7 +125,7 @@ func (r *rig) send(p *Partition, b []byte) (*outcome, error) {
 	r.t.Helper()
 	rules := p.Config().Rules(baseMs)
 	rules.ZstdAllowed = true
-	b, h, err := batch.Prepare(b, &rules)
+	b, h, err := batch.Prepare(b, &rules, batch.NewOpener(batch.SmallOpenerBytes))
 	if err != nil {
 		return nil, err
 	}

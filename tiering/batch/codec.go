@@ -52,8 +52,8 @@ func ParseCodec(name string) (Codec, error) {
 	return 0, fmt.Errorf("unknown compression type %q", name)
 }
 
-// DefaultMaxInflatedBytes bounds the uncompressed size of one batch's records. A batch above it is refused where its
-// records must be looked at, and passed on unopened everywhere else.
+// DefaultMaxInflatedBytes bounds the uncompressed size of one batch's records, so that a small batch cannot cost more than
+// a fraction of a second of CPU. Kafka has no such bound.
 const DefaultMaxInflatedBytes = 128 << 20
 
 // ErrCodec says that the attributes name a codec that is unknown or not allowed here.
@@ -62,54 +62,36 @@ var ErrCodec = errors.New("unsupported compression type")
 // ErrInflated says that the records are larger than the bound when uncompressed.
 var ErrInflated = errors.New("records too large when uncompressed")
 
+// ErrMemory says that the batch cannot be opened with the memory that the Opener may use. Prepare it with a larger one.
+var ErrMemory = errors.New("more memory needed to open the record batch")
+
 // Inflate returns the record section of the batch b uncompressed: b's own bytes when it has no codec, otherwise scratch
 // grown as needed. The output never exceeds maxBytes (0: DefaultMaxInflatedBytes). Errors wrap ErrCorrupt, ErrCodec or
 // ErrInflated.
 func Inflate(b []byte, h *Header, scratch []byte, maxBytes int) ([]byte, error) {
-	if maxBytes <= 0 {
-		maxBytes = DefaultMaxInflatedBytes
-	}
 	section := b[HeaderBytes:h.SizeBytes]
 	if h.Codec() == CodecNone {
 		return section, nil
 	}
-	out, err := inflate(h.Codec(), section, scratch[:0], maxBytes)
-	if err != nil && !errors.Is(err, ErrInflated) && !errors.Is(err, ErrCodec) {
-		return nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, h.Codec(), err)
-	}
-	return out, err
+	return inflate(h.Codec(), section, scratch[:0], maxBytes)
 }
+
+// readOpeners are for readers of stored batches, one at a time each.
+var readOpeners = sync.Pool{New: func() any { return NewOpener(LargeOpenerBytes) }}
 
 func inflate(c Codec, section, dst []byte, maxBytes int) ([]byte, error) {
-	switch c {
-	case CodecGzip:
-		return inflateGzip(section, dst, maxBytes)
-	case CodecSnappy:
-		return inflateSnappy(section, dst, maxBytes)
-	case CodecLZ4:
-		r := lz4Readers.Get().(*lz4.Reader)
-		defer lz4Readers.Put(r)
-		r.Reset(bytes.NewReader(section))
-		return readBounded(r, dst, maxBytes)
-	case CodecZstd:
-		return inflateZstd(section, dst, maxBytes)
-	default:
-		return nil, fmt.Errorf("%w: %s", ErrCodec, c)
+	o := readOpeners.Get().(*Opener)
+	defer readOpeners.Put(o)
+	defer o.close()
+	s, err := o.open(c, section, maxBytes)
+	if err != nil {
+		return nil, err
 	}
+	return s.appendAll(dst)
 }
 
-// Decoders and encoders hold hundreds of KiB, so each kind has a pool.
+// Encoders hold hundreds of KiB, so each kind has a pool.
 var (
-	gzipReaders = sync.Pool{New: func() any { return new(gzip.Reader) }}
-	lz4Readers  = sync.Pool{New: func() any { return lz4.NewReader(nil) }}
-	zstdReaders = sync.Pool{New: func() any {
-		// Concurrency 1 decodes on the caller's goroutine. Level 22 declares windows of 128 MiB.
-		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(128<<20))
-		if err != nil {
-			panic(err) // only bad options can fail
-		}
-		return d
-	}}
 	gzipWriters = sync.Pool{New: func() any { return gzip.NewWriter(nil) }}
 	lz4Writers  = sync.Pool{New: func() any { return lz4.NewWriter(nil) }}
 	zstdWriters = sync.Pool{New: func() any {
@@ -120,48 +102,6 @@ var (
 		return e
 	}}
 )
-
-func inflateGzip(section, dst []byte, maxBytes int) ([]byte, error) {
-	r := gzipReaders.Get().(*gzip.Reader)
-	defer gzipReaders.Put(r)
-	if err := r.Reset(bytes.NewReader(section)); err != nil {
-		return nil, err
-	}
-	return readBounded(r, dst, maxBytes)
-}
-
-func inflateZstd(section, dst []byte, maxBytes int) ([]byte, error) {
-	d := zstdReaders.Get().(*zstd.Decoder)
-	defer zstdReaders.Put(d)
-	if err := d.Reset(bytes.NewReader(section)); err != nil {
-		return nil, err
-	}
-	out, err := readBounded(d, dst, maxBytes)
-	_ = d.Reset(nil) // lets go of section before the pool keeps d
-	return out, err
-}
-
-// readBounded appends r's bytes to dst, and fails with ErrInflated rather than hold more than maxBytes.
-func readBounded(r io.Reader, dst []byte, maxBytes int) ([]byte, error) {
-	for {
-		if len(dst) == cap(dst) {
-			grown := make([]byte, len(dst), min(max(2*cap(dst), 64<<10), maxBytes+1))
-			copy(grown, dst)
-			dst = grown
-		}
-		n, err := r.Read(dst[len(dst):cap(dst)])
-		dst = dst[:len(dst)+n]
-		if len(dst) > maxBytes {
-			return nil, fmt.Errorf("%w: over %d bytes", ErrInflated, maxBytes)
-		}
-		if errors.Is(err, io.EOF) {
-			return dst, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-}
 
 // deflate appends section, compressed by c, to dst.
 func deflate(c Codec, section, dst []byte) ([]byte, error) {

@@ -2,6 +2,8 @@ package batch
 
 import (
 	"bytes"
+	"encoding/binary"
+	"errors"
 	"testing"
 )
 
@@ -10,16 +12,24 @@ func FuzzPrepare(f *testing.F) {
 	for _, c := range allCodecs {
 		f.Add(build(f, c, 3, nil), int8(CodecProducer), true)
 		f.Add(build(f, c, 3, nil), int8(CodecNone), false)
+		f.Add(build(f, c, 3, nil)[:HeaderBytes], int8(c), false)
 	}
 	f.Fuzz(func(t *testing.T, b []byte, target int8, logAppendTime bool) {
-		if len(b) > HeaderBytes {
-			b = reseal(bytes.Clone(b)) // so that the fuzzer gets past the CRC
+		if len(b) >= HeaderBytes { // so that the fuzzer gets past length and CRC
+			b = bytes.Clone(b)
+			binary.BigEndian.PutUint32(b[lengthAt:], uint32(len(b)-frameOverheadBytes))
+			reseal(b)
 		}
 		r := DefaultRules(nowMs)
 		r.KeyRequired, r.MaxInflatedBytes, r.LogAppendTime, r.Target = true, 1<<20, logAppendTime, Codec(target%5)
-		out, h, err := Prepare(b, &r)
+		out, h, err := Prepare(b, &r, testOpener)
 		if err != nil {
-			return
+			for _, kind := range []error{ErrCorrupt, ErrInvalid, ErrMagic, ErrCodec, ErrTooLarge, ErrTimestamp} {
+				if errors.Is(err, kind) {
+					return
+				}
+			}
+			t.Fatalf("a refusal without Kafka's code: %v", err)
 		}
 		back, err := Parse(out)
 		if err != nil || back != h || Checksum(out) != h.CRC {
@@ -78,6 +88,38 @@ func FuzzInflate(f *testing.F) {
 		out, err := inflate(Codec(c), section, nil, 64<<10)
 		if err == nil && len(out) > 64<<10 {
 			t.Fatalf("%d bytes", len(out))
+		}
+	})
+}
+
+// FuzzStream: records that come in pieces are taken and refused exactly as those in one, wherever the pieces end.
+func FuzzStream(f *testing.F) {
+	good := append(encode(0, 0, 3, "key", 5, "value", 1, 1, "h", 2, "hv"), encode(-3, 1, -1, -1, 0)...)
+	f.Add(good, int32(2), 7)
+	f.Add(good[:len(good)-1], int32(2), 1)
+	f.Add(append(encode(0, 0, -1, -1, 1, -1, -1), 1, 2), int32(1), 3)
+	f.Add(encode(0, 0, 1<<31-1, "k", -1, 0), int32(2), 2)
+	f.Add([]byte{0x80, 0x80, 0x80, 0x80, 0x80, 0x00, 0}, int32(1), 1)
+	f.Fuzz(func(t *testing.T, section []byte, count int32, piece int) {
+		if count < 0 || piece < 1 {
+			return
+		}
+		w := Walk(section, count)
+		s := stream{src: &slices{rest: section, n: piece}, left: len(section), maxBytes: len(section)}
+		for i := int32(0); ; i++ {
+			var want, got Record
+			more, err := w.Next(&want)
+			moreInPieces, errInPieces := s.next(i, count, &got)
+			if more != moreInPieces || (err == nil) != (errInPieces == nil) {
+				t.Fatalf("record %d: %v %v in one piece, %v %v in pieces of %d", i, more, err, moreInPieces, errInPieces, piece)
+			}
+			if !more {
+				return
+			}
+			if want.OffsetDelta != got.OffsetDelta || want.TimestampDeltaMs != got.TimestampDeltaMs || want.HeaderCount != got.HeaderCount ||
+				(want.Key == nil) != (got.Key == nil) || (want.Value == nil) != (got.Value == nil) {
+				t.Fatalf("record %d: %+v in one piece, %+v in pieces of %d", i, want, got, piece)
+			}
 		}
 	})
 }

@@ -118,6 +118,15 @@ func (h *Header) HasProducer() bool { return h.ProducerID >= 0 }
 
 // Parse decodes the header of the batch at the start of b and checks that the whole batch is in b. It does not check the CRC.
 func Parse(b []byte) (Header, error) {
+	h, err := parse(b)
+	if err == nil && (h.LastOffsetDelta < 0 || h.Count < 0) {
+		err = fmt.Errorf("%w: last offset delta %d, count %d", ErrCorrupt, h.LastOffsetDelta, h.Count)
+	}
+	return h, err
+}
+
+// parse is Parse without a look at the counts.
+func parse(b []byte) (Header, error) {
 	var h Header
 	if len(b) < magicAt+1 {
 		return h, fmt.Errorf("%w: %d bytes are shorter than a header", ErrCorrupt, len(b))
@@ -145,9 +154,6 @@ func Parse(b []byte) (Header, error) {
 		ProducerEpoch:   int16(binary.BigEndian.Uint16(b[producerEpochAt:])),
 		BaseSequence:    int32(binary.BigEndian.Uint32(b[baseSequenceAt:])),
 		Count:           int32(binary.BigEndian.Uint32(b[countAt:])),
-	}
-	if h.LastOffsetDelta < 0 || h.Count < 0 {
-		return h, fmt.Errorf("%w: last offset delta %d, count %d", ErrCorrupt, h.LastOffsetDelta, h.Count)
 	}
 	return h, nil
 }

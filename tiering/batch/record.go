@@ -1,9 +1,6 @@
 package batch
 
-import (
-	"fmt"
-	"math"
-)
+import "fmt"
 
 // Record is one decoded record. Key, Value and Headers alias the record section that was walked.
 type Record struct {
@@ -36,8 +33,8 @@ func (w *Walker) Next(rec *Record) (bool, error) {
 		}
 		return false, nil
 	}
-	size, n := varint(w.rest)
-	if n <= 0 || size < 0 || size > int64(len(w.rest)-n) {
+	size, n := varint32(w.rest)
+	if n <= 0 || size < 0 || int(size) > len(w.rest)-n {
 		return false, fmt.Errorf("%w: record %d has a bad length", ErrInvalid, w.seen)
 	}
 	body := w.rest[n : n+int(size)]
@@ -61,8 +58,8 @@ func decodeRecord(body []byte, rec *Record) bool {
 		return false
 	}
 	b = b[n:]
-	delta, n := varint(b)
-	if n <= 0 || delta < 0 || delta > math.MaxInt32 {
+	delta, n := varint32(b)
+	if n <= 0 || delta < 0 {
 		return false
 	}
 	b = b[n:]
@@ -73,12 +70,12 @@ func decodeRecord(body []byte, rec *Record) bool {
 	if rec.Value, b, ok = varbytes(b); !ok {
 		return false
 	}
-	count, n := varint(b)
-	if n <= 0 || count < 0 || count > int64(len(b)) {
+	count, n := varint32(b)
+	if n <= 0 || count < 0 || int(count) > len(b) {
 		return false
 	}
 	b = b[n:]
-	rec.TimestampDeltaMs, rec.OffsetDelta, rec.HeaderCount, rec.Headers = ts, int32(delta), int32(count), b
+	rec.TimestampDeltaMs, rec.OffsetDelta, rec.HeaderCount, rec.Headers = ts, delta, count, b
 	for range count {
 		if _, b, ok = nextHeader(b); !ok {
 			return false
@@ -106,8 +103,8 @@ func nextHeader(b []byte) (h RecordHeader, rest []byte, ok bool) {
 
 // varbytes reads a length-prefixed byte string; any negative length is null, as Kafka reads it.
 func varbytes(b []byte) (v, rest []byte, ok bool) {
-	size, n := varint(b)
-	if n <= 0 || size > int64(len(b)-n) {
+	size, n := varint32(b)
+	if n <= 0 || int(size) > len(b)-n {
 		return nil, nil, false
 	}
 	b = b[n:]
@@ -134,6 +131,29 @@ func varint(b []byte) (v int64, n int) {
 		}
 		if i == 9 {
 			return 0, -1
+		}
+	}
+	return 0, 0
+}
+
+// varint32 reads a zigzag varint of at most 5 bytes and 32 bits: readers refuse longer ones, even those of a small number. n
+// is 0 when b is too short and negative when it is malformed.
+func varint32(b []byte) (v int32, n int) {
+	if len(b) == 0 || b[0] >= 0x80 {
+		return longVarint32(b)
+	}
+	return int32(b[0]>>1) ^ -int32(b[0]&1), 1 // most fields of most records
+}
+
+func longVarint32(b []byte) (v int32, n int) {
+	var u uint32
+	for i, c := range b {
+		if i == 4 && c > 0x0f {
+			return 0, -1
+		}
+		u |= uint32(c&0x7f) << (7 * uint(i))
+		if c < 0x80 {
+			return int32(u>>1) ^ -int32(u&1), i + 1
 		}
 	}
 	return 0, 0

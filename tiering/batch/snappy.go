@@ -4,9 +4,10 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
+	"io"
 
 	"github.com/klauspost/compress/s2"
+	"github.com/klauspost/compress/snappy"
 )
 
 // Java clients wrap snappy in the framing of xerial's snappy-java: an 8 byte magic, version and compatible version (int32
@@ -21,40 +22,63 @@ const (
 
 var errXerial = errors.New("malformed xerial framing")
 
-func inflateSnappy(section, dst []byte, maxBytes int) ([]byte, error) {
-	if !bytes.HasPrefix(section, xerialMagic) {
-		return appendSnappyBlock(section, dst, maxBytes)
-	}
-	if len(section) < xerialHeaderBytes {
-		return nil, errXerial
-	}
-	var err error
-	for rest := section[xerialHeaderBytes:]; len(rest) > 0; {
-		// Concatenated streams repeat the header, as snappy-java's reader allows.
-		if bytes.HasPrefix(rest, xerialMagic) {
-			if len(rest) < xerialHeaderBytes {
-				return nil, errXerial
-			}
-			rest = rest[xerialHeaderBytes:]
-			continue
-		}
-		if len(rest) < 4 {
-			return nil, errXerial
-		}
-		n := binary.BigEndian.Uint32(rest)
-		if uint64(n) > uint64(len(rest)-4) {
-			return nil, errXerial
-		}
-		if dst, err = appendSnappyBlock(rest[4:4+n], dst, maxBytes); err != nil {
-			return nil, err
-		}
-		rest = rest[4+n:]
-	}
-	return dst, nil
+// snappyBlocks reads both forms, a chunk for each block.
+type snappyBlocks struct {
+	rest          []byte
+	xerial        bool
+	maxBlockBytes int
+	block         []byte // kept
 }
 
-func appendSnappyBlock(block, dst []byte, maxBytes int) ([]byte, error) {
-	n, err := s2.DecodedLen(block)
+func (s *snappyBlocks) open(section []byte) error {
+	s.rest, s.xerial = section, bytes.HasPrefix(section, xerialMagic)
+	if s.xerial {
+		return s.header()
+	}
+	return nil
+}
+
+// header skips the framing's header, which is repeated where streams were concatenated.
+func (s *snappyBlocks) header() error {
+	if len(s.rest) < xerialHeaderBytes {
+		return errXerial
+	}
+	s.rest = s.rest[xerialHeaderBytes:]
+	return nil
+}
+
+// next implements chunks.
+func (s *snappyBlocks) next() ([]byte, error) {
+	for len(s.rest) > 0 {
+		block := s.rest
+		if !s.xerial {
+			s.rest = nil
+		} else {
+			if bytes.HasPrefix(block, xerialMagic) {
+				if err := s.header(); err != nil {
+					return nil, err
+				}
+				continue
+			}
+			if len(block) < 4 {
+				return nil, errXerial
+			}
+			n := binary.BigEndian.Uint32(block)
+			if uint64(n) > uint64(len(block)-4) {
+				return nil, errXerial
+			}
+			s.rest, block = block[4+n:], block[4:4+n]
+		}
+		out, err := s.decode(block)
+		if err != nil || len(out) > 0 {
+			return out, err
+		}
+	}
+	return nil, io.EOF
+}
+
+func (s *snappyBlocks) decode(block []byte) ([]byte, error) {
+	n, err := snappy.DecodedLen(block)
 	if err != nil {
 		return nil, err
 	}
@@ -62,20 +86,17 @@ func appendSnappyBlock(block, dst []byte, maxBytes int) ([]byte, error) {
 	if n > 24*len(block)+64 {
 		return nil, errors.New("declared length cannot be reached")
 	}
-	if n > maxBytes-len(dst) {
-		return nil, fmt.Errorf("%w: over %d bytes", ErrInflated, maxBytes)
+	if n > s.maxBlockBytes {
+		return nil, ErrMemory
 	}
-	if cap(dst)-len(dst) < n {
-		grown := make([]byte, len(dst), max(len(dst)+n, min(2*cap(dst), maxBytes)))
-		copy(grown, dst)
-		dst = grown
+	if cap(s.block) < n {
+		s.block = make([]byte, max(n, 2*xerialBlockBytes))
 	}
-	out, err := s2.Decode(dst[len(dst):len(dst)+n], block)
-	if err != nil {
-		return nil, err
-	}
-	return dst[:len(dst)+len(out)], nil
+	// s2.Decode would take S2's extension of the format too, which is known to no reader of snappy, and is not faster.
+	return snappy.DecodeStrict(s.block[:n], block)
 }
+
+func (s *snappyBlocks) release() { s.rest = nil }
 
 func deflateXerial(section, dst []byte) []byte {
 	dst = append(dst, xerialMagic...)

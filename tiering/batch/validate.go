@@ -44,7 +44,8 @@ func (e *RecordsError) Unwrap() error { return e.Kind }
 type Rules struct {
 	NowMs            int64 // the broker's clock
 	MaxBytes         int   // max.message.bytes
-	MaxInflatedBytes int   // bound on the uncompressed records, where they are looked at; 0: DefaultMaxInflatedBytes
+	MaxInflatedBytes int   // bound on the uncompressed records of a compressed batch; 0: DefaultMaxInflatedBytes
+	TrustCompressed  bool  // open compressed batches only when another rule needs their records
 	ChecksumOK       bool  // the CRC was checked while the batch was read
 	ZstdAllowed      bool  // Produce v7 and later
 	KeyRequired      bool  // cleanup.policy has compact
@@ -62,48 +63,14 @@ func DefaultRules(nowMs int64) Rules {
 	}
 }
 
-// Validate checks that b is exactly one client-made batch that rules allow, and returns its header. It changes nothing and
-// allocates nothing unless it refuses b or must decompress it.
-//
-// The checks and their order are those of Kafka's ProduceRequest, UnifiedLog and LogValidator, with these differences:
-// records of a compressed batch are looked at only when a rule needs it (compacted topic, before.max.ms, a header
-// timestamp beyond after.max.ms, another target codec), while Kafka always decompresses; the offset deltas of an
-// uncompressed batch must be 0..n-1, which Kafka checks by rewriting; bytes after the batch that are no batch are refused,
-// where Kafka drops them; at most 100 record errors are listed.
-func Validate(b []byte, rules *Rules) (Header, error) {
-	h, _, err := validate(b, rules)
-	return h, err
-}
-
-// validate also returns the largest timestamp of the records, or the header's where they were not looked at.
-func validate(b []byte, rules *Rules) (Header, int64, error) {
-	h, err := checkShape(b, rules)
-	if err != nil {
-		return h, 0, err
-	}
-	if err := checkHeader(&h, rules); err != nil {
-		return h, 0, err
-	}
-	if h.Codec() == CodecNone {
-		maxMs, err := checkRecords(b[HeaderBytes:h.SizeBytes], &h, rules)
-		return h, maxMs, err
-	}
-	if !needsRecords(&h, rules) {
-		return h, h.MaxTimestampMs, nil
-	}
-	section, release, err := inflatePooled(b, &h, rules.MaxInflatedBytes)
-	if err != nil {
-		return h, 0, refuseInflated(err)
-	}
-	defer release()
-	maxMs, err := checkRecords(section, &h, rules)
-	return h, maxMs, err
-}
-
-// refuseInflated makes a batch that is too large when uncompressed one that is too large.
-func refuseInflated(err error) error {
-	if errors.Is(err, ErrInflated) {
+// refuseOpened is the refusal of a batch that could not be opened: it is too large, or invalid. Its CRC was right, so that it
+// is no matter of transport, and to send it again, as clients do for CORRUPT_MESSAGE, cannot help.
+func refuseOpened(err error) error {
+	switch {
+	case errors.Is(err, ErrInflated):
 		return fmt.Errorf("%w: %w", ErrTooLarge, err)
+	case errors.Is(err, ErrCorrupt):
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	return err
 }
@@ -113,7 +80,7 @@ func checkShape(b []byte, rules *Rules) (Header, error) {
 	if len(b) < magicAt+1 {
 		return Header{}, fmt.Errorf("%w: no record batch", ErrInvalid)
 	}
-	h, err := Parse(b)
+	h, err := parse(b)
 	if err != nil {
 		return h, err
 	}
@@ -157,53 +124,95 @@ func checkHeader(h *Header, rules *Rules) error {
 		return fmt.Errorf("%w: epoch %d of producer %d", ErrInvalid, h.ProducerEpoch, h.ProducerID)
 	}
 	if h.IsLogAppendTime() && (rules.LogAppendTime || h.MaxTimestampMs == noTimestamp) {
-		return &RecordsError{Kind: ErrTimestamp, Records: []RecordError{{Message: "a producer may not set the timestamp type LogAppendTime"}}}
+		var refused *RecordsError
+		for i := range min(h.Count, maxRecordErrors) {
+			refused = refused.add(ErrTimestamp, i, "a producer may not set the timestamp type LogAppendTime")
+		}
+		return refused
 	}
 	return nil
 }
 
 const noTimestamp = -1
 
-// needsRecords tells whether the records of a compressed batch must be looked at.
+// needsRecords tells whether the records of a compressed batch that stays as it is must be looked at.
 func needsRecords(h *Header, rules *Rules) bool {
-	if rules.KeyRequired || (rules.Target != CodecProducer && rules.Target != h.Codec()) {
+	if !rules.TrustCompressed || rules.KeyRequired {
 		return true
 	}
 	return !rules.LogAppendTime && (rules.BeforeMaxMs != math.MaxInt64 || h.MaxTimestampMs-rules.NowMs > rules.AfterMaxMs)
 }
 
-// checkRecords walks the uncompressed section and returns the largest timestamp.
-func checkRecords(section []byte, h *Header, rules *Rules) (int64, error) {
-	var (
-		rec     Record
-		refused *RecordsError
-		maxMs   = int64(noTimestamp)
-		w       = Walk(section, h.Count)
-	)
+// checkSection checks the records of an uncompressed section and returns the largest timestamp.
+func checkSection(section []byte, h *Header, rules *Rules) (int64, error) {
+	c := recordCheck{h: *h, rules: rules, maxMs: noTimestamp}
+	w := Walk(section, h.Count)
 	for i := int32(0); ; i++ {
-		ok, err := w.Next(&rec)
+		ok, err := w.Next(&c.rec)
+		if err == nil && ok {
+			err = c.see(i)
+		}
 		if err != nil {
 			return 0, err
 		}
 		if !ok {
-			break
-		}
-		if rec.OffsetDelta != i {
-			return 0, fmt.Errorf("%w: record %d has offset delta %d", ErrInvalid, i, rec.OffsetDelta)
-		}
-		ts := h.timestamp(&rec)
-		maxMs = max(maxMs, ts)
-		if rules.KeyRequired && rec.Key == nil {
-			refused = refused.add(ErrInvalid, i, "a compacted topic does not accept a record without key")
-		} else if !rules.LogAppendTime && ts != noTimestamp && !rules.inRange(ts) {
-			refused = refused.add(ErrTimestamp, i, fmt.Sprintf("timestamp %d is out of range: more than %d ms before or %d ms after the broker's clock %d",
-				ts, rules.BeforeMaxMs, rules.AfterMaxMs, rules.NowMs))
+			return c.end()
 		}
 	}
-	if refused != nil {
-		return 0, refused
+}
+
+// check is checkSection for the section of a compressed batch, of which it holds no more than a piece at a time.
+func (o *Opener) check(section []byte, h *Header, rules *Rules) (int64, error) {
+	defer o.close()
+	s, err := o.open(h.Codec(), section, rules.MaxInflatedBytes)
+	if err != nil {
+		return 0, err
 	}
-	return maxMs, nil
+	c := recordCheck{h: *h, rules: rules, maxMs: noTimestamp}
+	for i := int32(0); ; i++ {
+		ok, err := s.next(i, h.Count, &c.rec)
+		if err == nil && ok {
+			err = c.see(i)
+		}
+		if err != nil {
+			return 0, err
+		}
+		if !ok {
+			return c.end()
+		}
+	}
+}
+
+// recordCheck looks at the records of a batch, one after the other.
+type recordCheck struct {
+	h       Header
+	rules   *Rules
+	rec     Record
+	maxMs   int64
+	refused *RecordsError
+}
+
+func (c *recordCheck) see(i int32) error {
+	if c.rec.OffsetDelta != i {
+		return fmt.Errorf("%w: record %d has offset delta %d", ErrInvalid, i, c.rec.OffsetDelta)
+	}
+	ts, rules := c.h.timestamp(&c.rec), c.rules
+	c.maxMs = max(c.maxMs, ts)
+	if rules.KeyRequired && c.rec.Key == nil {
+		c.refused = c.refused.add(ErrInvalid, i, "a compacted topic does not accept a record without key")
+	} else if !rules.LogAppendTime && ts != noTimestamp && !rules.inRange(ts) {
+		c.refused = c.refused.add(ErrTimestamp, i, fmt.Sprintf("timestamp %d is out of range: more than %d ms before or %d ms after the broker's clock %d",
+			ts, rules.BeforeMaxMs, rules.AfterMaxMs, rules.NowMs))
+	}
+	return nil
+}
+
+// end returns the largest timestamp, or the refusal.
+func (c *recordCheck) end() (int64, error) {
+	if c.refused != nil {
+		return 0, c.refused
+	}
+	return c.maxMs, nil
 }
 
 func (r *Rules) inRange(ts int64) bool {
