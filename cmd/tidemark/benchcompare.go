@@ -178,7 +178,7 @@ func (s *side) name() string {
 	return s.target
 }
 
-func (o *benchOutput) runSide(ctx context.Context, s spec.Spec, side *side) error {
+func (o *benchOutput) runSide(ctx context.Context, s spec.Spec, side *side) (err error) {
 	s.Label, s.ServerPIDs = side.name(), side.pids
 	bootstrap := side.target
 	if command, ok := strings.CutPrefix(side.target, "exec:"); ok {
@@ -186,7 +186,7 @@ func (o *benchOutput) runSide(ctx context.Context, s spec.Spec, side *side) erro
 		if err != nil {
 			return err
 		}
-		defer os.RemoveAll(dir)
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 		words := strings.Fields(strings.ReplaceAll(command, "{dir}", dir))
 		if len(words) == 0 {
 			return errors.New("exec: without a command")
