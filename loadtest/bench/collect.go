@@ -30,6 +30,7 @@ type collector struct {
 	to        counters // its end
 	series    []result.Second
 	warmup    result.Warmup
+	end       int64 // of the measurement, once it has begun
 }
 
 // counters is all counters at one time.
@@ -59,7 +60,7 @@ func (c *collector) begin() (err error) {
 	c.last, err = c.read()
 	c.from = c.last
 	if d, auto := c.r.spec.WarmupTime(); d == 0 && !auto && err == nil {
-		c.startMeasuring()
+		c.setWindow(c.from.at)
 	}
 	return err
 }
@@ -71,14 +72,18 @@ func (c *collector) follow(ctx context.Context) error {
 		if err := c.warm(ctx, began, d, auto); err != nil {
 			return err
 		}
-		c.startMeasuring()
+		if err := c.open(ctx, began); err != nil {
+			return err
+		}
 	}
-	end := c.from.at + int64(c.r.spec.Duration)
+	end := c.end
 	if c.r.spec.Records > 0 {
 		end = math.MaxInt64
 	}
 	err := c.tick(ctx, "measure", c.from.at, end, func() bool { return c.complete() })
-	c.r.stopAt.CompareAndSwap(math.MaxInt64, c.r.clock.Now()) // unless the time was known beforehand
+	if c.r.stopAt.Load() == math.MaxInt64 { // the time was not known beforehand
+		c.stopAt(c.r.clock.Now())
+	}
 	c.to = c.last
 	return err
 }
@@ -108,15 +113,43 @@ func (c *collector) warm(ctx context.Context, began int64, d time.Duration, auto
 	return err
 }
 
-func (c *collector) startMeasuring() {
-	c.from = c.last
-	w := latency.Window{From: c.from.at, To: math.MaxInt64}
-	if c.r.spec.Records == 0 && c.r.spec.Read != spec.ReadOnce {
-		w.To = c.from.at + int64(c.r.spec.Duration)
-		c.r.stopAt.CompareAndSwap(math.MaxInt64, w.To) // a run that has failed stays stopped
+// open lets the measurement begin with what is due from a moment on that still lies ahead, so that nothing due then can have come
+// before its recorder knew; then it reads the counters.
+func (c *collector) open(ctx context.Context, began int64) error {
+	for lead := 2 * time.Millisecond; ; lead *= 2 {
+		from := c.r.clock.Now() + int64(lead)
+		c.setWindow(from)
+		if c.r.clock.Now() >= from {
+			continue // this took too long: another try, further ahead
+		}
+		if err := c.r.clock.Until(ctx, from); err != nil {
+			return err
+		}
+		err := c.second("warm-up", began)
+		c.from = c.last
+		return err
 	}
+}
+
+func (c *collector) setWindow(from int64) {
+	w := latency.Window{From: from, To: math.MaxInt64}
+	if c.r.spec.Records == 0 && c.r.spec.Read != spec.ReadOnce {
+		w.To = from + int64(c.r.spec.Duration)
+		c.stopAt(w.To)
+	}
+	c.end = from + int64(c.r.spec.Duration)
 	for _, set := range []*latency.Set{c.r.acks, c.r.ends, c.r.commits} {
 		set.Measure(w)
+	}
+}
+
+// stopAt sets the time from which on nothing is sent. A run that has failed stays stopped.
+func (c *collector) stopAt(at int64) {
+	for {
+		old := c.r.stopAt.Load()
+		if old == 0 || c.r.stopAt.CompareAndSwap(old, at) {
+			return
+		}
 	}
 }
 
