@@ -48,7 +48,7 @@ type UploaderOptions struct {
 	SealBytes   int64         // seal when so much is durable; default 64 MiB
 	SealAge     time.Duration // or when the oldest waits so long; default 5 s
 	SingleBytes int64         // a partition with so much in a seal gets an object of its own; default 8 MiB
-	InFlight    int           // seals between collecting and commit, each with up to SealBytes in memory; default 3
+	InFlight    int           // seals between collecting and commit, each with up to SealBytes in memory; default 4
 	Parallel    int           // puts at once; default 8
 	// PutTimeout limits one attempt to put n bytes. Default: 10 s and 1 s per MiB.
 	PutTimeout func(nBytes int64) time.Duration
@@ -63,7 +63,7 @@ func (o *UploaderOptions) setDefaults() {
 	orDefault(&o.SealBytes, 64<<20)
 	orDefault((*int64)(&o.SealAge), int64(5*time.Second))
 	orDefault(&o.SingleBytes, 8<<20)
-	orDefault(&o.InFlight, 3)
+	orDefault(&o.InFlight, 4)
 	orDefault(&o.Parallel, 8)
 	if o.PutTimeout == nil {
 		o.PutTimeout = transferLimit
@@ -209,8 +209,12 @@ func (u *Uploader) drainTarget() wal.Position {
 	return u.target
 }
 
-// pace is how often the size of what waits is looked at while something waits.
-const pace = 25 * time.Millisecond
+// pace is how soon to look again at the size of what waits when missing bytes of a seal are not there yet: before a fast log can have
+// brought them, because what is sealed late is no longer in memory and has to be read back from the disk.
+func pace(missing int64) time.Duration {
+	const bytesPerSecond = 4 << 30
+	return min(max(time.Duration(missing)*time.Second/bytesPerSecond, time.Millisecond), 25*time.Millisecond)
+}
 
 // sealAll decides what to seal when. It returns nil when ctx is done.
 func (u *Uploader) sealAll(ctx context.Context, queue chan<- *seal) error {
@@ -232,7 +236,7 @@ func (u *Uploader) sealAll(ctx context.Context, queue chan<- *seal) error {
 		maxBytes, maxAge := u.limits()
 		waited := u.now().Sub(since)
 		if int64(durable-at) < maxBytes && waited < maxAge && u.drainTarget() <= at {
-			u.pause(ctx, min(pace, maxAge-waited))
+			u.pause(ctx, min(pace(maxBytes-int64(durable-at)), maxAge-waited))
 			continue
 		}
 		select {
