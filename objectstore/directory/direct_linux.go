@@ -32,19 +32,39 @@ var alignedBuffers = sync.Pool{New: func() any {
 	return &b
 }}
 
-// writeDirect writes body to the new file name without the page cache and syncs it. done is false when the file system takes no
-// direct writes: the file is then empty and to be written in the ordinary way.
+// calls are the system calls of direct transfers.
+type calls struct {
+	pread, pwrite func(fd int, p []byte, offset int64) (int, error)
+}
+
+var systemCalls = calls{pread: unix.Pread, pwrite: unix.Pwrite}
+
+// setDirect makes f bypass the page cache, and returns what makes it an ordinary file again. ok is false where the file system has no
+// such thing.
+func setDirect(f *os.File) (undo func() error, ok bool) {
+	fd := f.Fd()
+	flags, err := unix.FcntlInt(fd, unix.F_GETFL, 0)
+	if err != nil {
+		return nil, false
+	}
+	if _, err := unix.FcntlInt(fd, unix.F_SETFL, flags|unix.O_DIRECT); err != nil {
+		return nil, false
+	}
+	return func() error {
+		_, err := unix.FcntlInt(fd, unix.F_SETFL, flags)
+		return err
+	}, true
+}
+
+// writeDirect writes body to the new file without the page cache and syncs it. done is false when the file system takes no direct
+// writes, or none of these: the file is then empty and to be written in the ordinary way.
 func (s *Store) writeDirect(ctx context.Context, f *os.File, body objectstore.Body) (done bool, err error) {
 	size := body.Size()
 	if size < directBytes {
 		return false, nil
 	}
-	fd := int(f.Fd())
-	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
-	if err != nil {
-		return false, nil
-	}
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags|unix.O_DIRECT); err != nil {
+	undo, ok := setDirect(f)
+	if !ok {
 		return false, nil
 	}
 	buf := alignedBuffers.Get().(*[]byte)
@@ -57,14 +77,17 @@ func (s *Store) writeDirect(ctx context.Context, f *os.File, body objectstore.Bo
 		if err != nil {
 			return true, err
 		}
-		if _, err := f.WriteAt(p, offset); err != nil {
-			if errors.Is(err, unix.EINVAL) && offset == 0 {
-				_, err = unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags)
-				return false, errors.Join(err, f.Truncate(0))
-			}
+		n, err := s.calls.pwrite(int(f.Fd()), p, offset)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.EINVAL) || err == nil && (n <= 0 || n&(alignBytes-1) != 0):
+			// Blocks may be larger than alignBytes: then only the last write, which ends between two, is refused.
+			return false, errors.Join(undo(), f.Truncate(0))
+		case err != nil:
 			return true, err
 		}
-		offset += int64(len(p))
+		offset += int64(n)
 	}
 	return true, errors.Join(f.Truncate(size), f.Sync())
 }
@@ -91,16 +114,12 @@ func alignedAt(body objectstore.Body, offset int64, buf []byte) ([]byte, error) 
 // readDirect fills p from the file, which has size bytes, without the page cache: where memory, offset and length are aligned and the
 // range is long. Large objects are written without the page cache, and their readers have caches of their own; through it the same read
 // costs four times the CPU time and is no faster. done is false when p is to be read in the ordinary way.
-func readDirect(ctx context.Context, f *os.File, p []byte, offset, size int64) (n int, done bool, err error) {
+func (s *Store) readDirect(ctx context.Context, f *os.File, p []byte, offset, size int64) (n int, done bool, err error) {
 	if len(p) < directReadBytes || (uintptr(unsafe.Pointer(&p[0]))|uintptr(offset)|uintptr(len(p)))&(alignBytes-1) != 0 {
 		return 0, false, nil
 	}
-	fd := int(f.Fd())
-	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
-	if err != nil {
-		return 0, false, nil
-	}
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags|unix.O_DIRECT); err != nil {
+	undo, ok := setDirect(f)
+	if !ok {
 		return 0, false, nil
 	}
 	for want := int(max(0, min(int64(len(p)), size-offset))); n < want; {
@@ -108,20 +127,18 @@ func readDirect(ctx context.Context, f *os.File, p []byte, offset, size int64) (
 			return 0, true, err
 		}
 		// The last read may end at the file's end, anywhere in a block; all others begin and end at blocks.
-		m, err := unix.Pread(fd, p[n:min(n+readBytes, len(p))], offset+int64(n))
+		m, err := s.calls.pread(int(f.Fd()), p[n:min(n+readBytes, len(p))], offset+int64(n))
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
-		case errors.Is(err, unix.EINVAL) && n == 0:
-			_, err = unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags)
+		case errors.Is(err, unix.EINVAL) || err == nil && (m <= 0 || n+m < want && (n+m)&(alignBytes-1) != 0):
+			// Blocks may be larger than alignBytes, and some file systems return less than they were asked for.
+			err = undo()
 			return 0, err != nil, err
 		case err != nil:
 			return 0, true, err
 		}
 		n += m
-		if m == 0 || n < want && n&(alignBytes-1) != 0 {
-			return 0, true, io.ErrUnexpectedEOF // an object is never shortened
-		}
 	}
 	if n < len(p) {
 		return n, true, io.EOF

@@ -59,6 +59,8 @@ type Options struct {
 type Store struct {
 	root *os.Root
 	dir  string
+	// calls are the system's, but in tests.
+	calls calls
 	// writers serialises the puts and deletes of one key within this process. They are semaphores, because file I/O happens
 	// while they are held. Between processes only tidiness depends on it: a nonce's link may outlive its object.
 	writers [writerStripes]chan struct{}
@@ -84,7 +86,7 @@ func New(opts Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("directory store: %w", err)
 	}
-	s := &Store{root: root, dir: opts.Dir}
+	s := &Store{root: root, dir: opts.Dir, calls: systemCalls}
 	for i := range s.writers {
 		s.writers[i] = make(chan struct{}, 1)
 	}
@@ -299,7 +301,7 @@ func (s *Store) getRange(ctx context.Context, key string, p []byte, offset int64
 	if !info.Mode().IsRegular() {
 		return 0, objectstore.ErrNotFound
 	}
-	if n, done, err := readDirect(ctx, f, p, offset, info.Size()); done {
+	if n, done, err := s.readDirect(ctx, f, p, offset, info.Size()); done {
 		return n, err
 	}
 	advise(f, offset, int64(len(p)))
