@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"net"
 	"time"
@@ -117,7 +118,11 @@ func (s *serving) openLog(ctx, life context.Context) error {
 	}
 	o := b.walOptions(id)
 	o.Meter = b.meter
-	if s.log, err = wal.New(o); err != nil {
+	if s.log, err = wal.New(o); errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("the folder %s holds a log that etcd knows nothing of: etcd's data is gone or is another cluster's. Put it back; without it "+
+			"the records in that log cannot be told from others'. To begin anew, move the data folder away: %w", o.Dir, err)
+	}
+	if err != nil {
 		return fmt.Errorf("open the write-ahead log: %w", err)
 	}
 	s.reader = tiering.NewReader(b.catalog, tiering.ReaderOptions{CacheBytes: b.config.BlockCacheBytes})

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,10 +27,16 @@ const minBatchCharge = 1 << 10
 func (b *Broker) walOptions(id metadata.StreamID) wal.Options {
 	mode := map[string]wal.SyncMode{"auto": wal.SyncAuto, "direct": wal.SyncDirect, "data": wal.SyncData}[b.config.WAL.Sync]
 	return wal.Options{
-		FS: b.dir.files, Dir: b.streamFolder(id), FreeDir: filepath.Join(b.dir.wal(), freeFolder), Epoch: uint64(id.Epoch()),
+		FS: b.dir.files, Dir: b.streamFolder(id), FreeDir: filepath.Join(b.dir.wal(), freeFolder), Epoch: uint64(id.Epoch()), Owner: b.streamOwner(),
 		SegmentBytes: b.config.WAL.SegmentBytes, SlabBytes: b.seams.slabBytes, SlabCount: int(b.config.TailCacheBytes / int64(b.seams.slabBytes)),
 		MaxBytes: b.config.WAL.MaxBytes, MinEntryBytes: minBatchCharge, Sync: mode, Logger: b.logger.With("part", "wal"),
 	}
+}
+
+// streamOwner marks the WAL's segments as this cluster's: the epochs of two clusters may be the same.
+func (b *Broker) streamOwner() [16]byte {
+	sum := sha256.Sum256([]byte(b.meta.Image().ClusterID()))
+	return [16]byte(sum[:])
 }
 
 // recoverStreams moves what this broker's former incarnations left in their WAL streams into the object store and seals the
@@ -59,6 +66,10 @@ func (b *Broker) recoverStream(ctx context.Context, s metadata.StreamState) erro
 	dead, err := wal.Recover(b.walOptions(s.ID))
 	if errors.Is(err, fs.ErrNotExist) {
 		return b.missingStream(ctx, *state, logger)
+	}
+	if errors.Is(err, wal.ErrForeign) {
+		return fmt.Errorf("the folder %s holds the log of another cluster than the one in etcd (%s): put the right folder back: %w",
+			b.streamFolder(s.ID), b.meta.Image().ClusterID(), err)
 	}
 	if err != nil {
 		return err // corruption says where and what

@@ -397,3 +397,28 @@ func TestStaleFramesOfTheSameEpoch(t *testing.T) {
 		t.Fatalf("the files held no stale frames:\n%s", dump.String())
 	}
 }
+
+// TestForeignStream: the same epoch in the hands of another owner is another stream.
+func TestForeignStream(t *testing.T) {
+	disk := crashfs.New()
+	o := small(disk, 7).WithTestSizes(0, 64<<10)
+	o.Owner = [16]byte{1, 2, 3}
+	book := workload{producers: 2, entries: 60, options: o}.run(t)
+	for _, owner := range [][16]byte{{}, {1, 2, 3}} {
+		o.Owner = owner
+		r, err := wal.Recover(o)
+		if err != nil {
+			t.Fatalf("owner %x: %v", owner, err)
+		}
+		if r.End() == 0 || len(book.acked) != 120 {
+			t.Errorf("recovered up to %d, %d acknowledged", r.End(), len(book.acked))
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	o.Owner = [16]byte{9}
+	if _, err := wal.Recover(o); !errors.Is(err, wal.ErrForeign) {
+		t.Errorf("recovered another owner's stream: %v", err)
+	}
+}

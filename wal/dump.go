@@ -82,8 +82,8 @@ func dumpSegment(w io.Writer, name string, r io.ReaderAt, size int64) error {
 		d.printf("segment %s bytes=%d damaged: %v\n", name, size, err)
 	} else {
 		d.h, d.headed = h, true
-		d.printf("segment %s bytes=%d version=%d epoch=%d sequence=%d first=%d size=%d nonce=%016x crc=ok\n",
-			name, size, formatVersion, h.Epoch, h.Sequence, h.First, h.SizeBytes, h.Nonce)
+		d.printf("segment %s bytes=%d version=%d epoch=%d sequence=%d first=%d size=%d nonce=%016x owner=%x crc=ok\n",
+			name, size, formatVersion, h.Epoch, h.Sequence, h.First, h.SizeBytes, h.Nonce, h.Owner)
 	}
 	for off := int64(blockBytes); off+groupHeaderBytes <= size && d.err == nil; {
 		n, err := d.group(off, size)

@@ -37,7 +37,8 @@ type segmentHeader struct {
 	Nonce     uint64 // random per stream; seeds the CRC of group headers
 	Sequence  uint64 // from 1
 	First     Position
-	SizeBytes int64 // of the file, this header included
+	SizeBytes int64    // of the file, this header included
+	Owner     [16]byte // Options.Owner
 }
 
 // seed is what a stream's group header CRCs start from, so that frames of other streams in a used file are never valid,
@@ -61,6 +62,7 @@ func (h segmentHeader) put(dst []byte) {
 	le.PutUint64(dst[32:], h.Sequence)
 	le.PutUint64(dst[40:], uint64(h.First))
 	le.PutUint64(dst[48:], uint64(h.SizeBytes))
+	copy(dst[56:], h.Owner[:])
 	le.PutUint32(dst[12:], crc32.Checksum(dst[:blockBytes], castagnoli))
 }
 
@@ -84,7 +86,7 @@ func parseSegmentHeader(b []byte) (segmentHeader, error) {
 	}
 	h := segmentHeader{
 		Epoch: le.Uint64(b[16:]), Nonce: le.Uint64(b[24:]), Sequence: le.Uint64(b[32:]),
-		First: Position(le.Uint64(b[40:])), SizeBytes: int64(le.Uint64(b[48:])),
+		First: Position(le.Uint64(b[40:])), SizeBytes: int64(le.Uint64(b[48:])), Owner: [16]byte(b[56:]),
 	}
 	if h.SizeBytes < 2*blockBytes || h.SizeBytes%blockBytes != 0 || h.SizeBytes > 1<<31 || h.First%blockBytes != 0 || h.First > 1<<62 {
 		return segmentHeader{}, fmt.Errorf("segment header: size %d, first position %d out of bounds", h.SizeBytes, h.First)

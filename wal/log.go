@@ -139,7 +139,7 @@ func (l *Log) firstSegment() (*segment, error) {
 }
 
 func (l *Log) tryFirstSegment(mode SyncMode) (*segment, error) {
-	h := segmentHeader{Epoch: l.o.Epoch, Nonce: l.o.nonce, Sequence: firstSegmentSeq, SizeBytes: l.o.SegmentBytes}
+	h := segmentHeader{Epoch: l.o.Epoch, Owner: l.o.Owner, Nonce: l.o.nonce, Sequence: firstSegmentSeq, SizeBytes: l.o.SegmentBytes}
 	if l.o.FreeDir != "" {
 		names, err := l.o.FS.List(l.o.FreeDir)
 		if err != nil {
@@ -211,7 +211,7 @@ func (l *Log) prepareLoop(ctx context.Context, h segmentHeader) {
 			return
 		case <-l.prepareWake:
 		}
-		h = segmentHeader{Epoch: h.Epoch, Nonce: h.Nonce, Sequence: h.Sequence + 1, First: h.limit(), SizeBytes: l.o.SegmentBytes}
+		h = segmentHeader{Epoch: h.Epoch, Owner: h.Owner, Nonce: h.Nonce, Sequence: h.Sequence + 1, First: h.limit(), SizeBytes: l.o.SegmentBytes}
 		seg, err := l.prepareNext(ctx, h)
 		if err != nil {
 			if ctx.Err() == nil {

@@ -19,12 +19,13 @@ type Recovered struct {
 // Recover finds what a stream in Options.Dir holds; it writes nothing. It reads all files once and checks every CRC. A
 // torn tail, which only unacknowledged entries can be in, is left out and logged. Bytes that must have been durable and
 // are not what was written, or a missing file, are a *CorruptionError. A folder that is not there is fs.ErrNotExist; one
-// without segments holds the empty stream. Of the options FS, Dir, FreeDir, Epoch (0: any), SegmentBytes and Logger count.
+// without segments holds the empty stream. Of the options FS, Dir, FreeDir, Epoch (0: any),
+// Owner (zero: any), SegmentBytes and Logger count.
 func Recover(o Options) (*Recovered, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
-	r := &Recovered{segs: &segments{fs: o.FS, dir: o.Dir, freeDir: o.FreeDir, segmentBytes: o.SegmentBytes, epoch: o.Epoch}}
+	r := &Recovered{segs: &segments{fs: o.FS, dir: o.Dir, freeDir: o.FreeDir, segmentBytes: o.SegmentBytes, epoch: o.Epoch, owner: o.Owner}}
 	v := &recovery{segs: r.segs, logger: o.Logger}
 	err := v.load()
 	if err == nil {
@@ -105,6 +106,8 @@ func (v *recovery) loadHeader(path string, seq uint64, last *segment) (*segmentH
 	h, err := parseSegmentHeader(b)
 	switch {
 	case err != nil:
+	case s.owner != [16]byte{} && h.Owner != s.owner:
+		return nil, fmt.Errorf("wal recover %s: %w", path, ErrForeign)
 	case h.Sequence != seq:
 		err = fmt.Errorf("segment header: sequence %d in file %d", h.Sequence, seq)
 	case s.epoch != 0 && h.Epoch != s.epoch:

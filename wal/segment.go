@@ -101,6 +101,7 @@ type segments struct {
 	epoch        uint64
 	seed         uint32
 	nonce        uint64
+	owner        [16]byte // recovery; zero: any
 
 	mu       sync.Mutex
 	list     []*segment

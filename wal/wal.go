@@ -66,6 +66,8 @@ var (
 	ErrFull = errors.New("wal disk full")
 	// ErrTrimmed says that the position lies below the first retained segment.
 	ErrTrimmed = errors.New("wal position trimmed")
+	// ErrForeign says that a stream's files belong to another owner.
+	ErrForeign = errors.New("wal stream of another owner")
 	// ErrNoDirect says that the file system takes no direct writes.
 	ErrNoDirect = errors.New("wal direct writes not supported")
 )
@@ -107,6 +109,9 @@ type Options struct {
 	Dir     string // folder of this stream alone
 	FreeDir string // pool of used segment files shared by successive streams, on the same file system; empty: no pool
 	Epoch   uint64 // of the stream; for Recover, 0 accepts any
+	// Owner says whose stream this is, for example which cluster's, since epochs may repeat among owners. Recover refuses a stream of
+	// another owner with ErrForeign; zero accepts any.
+	Owner [16]byte
 
 	SegmentBytes int64 // file size; default 64 MiB; multiple of 4096
 	SlabBytes    int   // default 8 MiB; multiple of 4096
