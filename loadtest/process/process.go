@@ -18,9 +18,10 @@ import (
 )
 
 const (
-	readyWait = 60 * time.Second
-	stopWait  = 120 * time.Second
-	readyLine = "bootstrap.servers="
+	readyWait  = 60 * time.Second
+	stopWait   = 120 * time.Second
+	probeEvery = 5 * time.Millisecond
+	readyLine  = "bootstrap.servers="
 )
 
 // BuildTidemark compiles the broker from the module in the current folder into dir and returns the binary's path.
@@ -49,6 +50,29 @@ type Broker struct {
 // Start runs the command and waits until it prints its bootstrap line. Standard error is kept (its last lines come with every
 // error) and copied to logTo if that is not nil.
 func Start(ctx context.Context, logTo io.Writer, name string, args ...string) (*Broker, error) {
+	return start(ctx, logTo, nil, name, args)
+}
+
+// StartAt runs a command that says nothing: it is ready, at the address given, once probe returns nil. Probe is called every few
+// milliseconds from one goroutine.
+func StartAt(ctx context.Context, logTo io.Writer, address string, probe func(context.Context) error, name string, args ...string) (*Broker, error) {
+	probing, stop := context.WithCancel(ctx)
+	defer stop()
+	return start(ctx, logTo, func(ready chan<- string) {
+		tick := time.NewTicker(probeEvery)
+		defer tick.Stop()
+		for probe(probing) != nil {
+			select {
+			case <-tick.C:
+			case <-probing.Done():
+				return
+			}
+		}
+		ready <- address
+	}, name, args)
+}
+
+func start(ctx context.Context, logTo io.Writer, await func(chan<- string), name string, args []string) (*Broker, error) {
 	cmd := exec.Command(name, args...)
 	cmd.SysProcAttr = childAttributes()
 	stdout, err := cmd.StdoutPipe()
@@ -63,7 +87,10 @@ func Start(ctx context.Context, logTo io.Writer, name string, args ...string) (*
 		return nil, err
 	}
 	b := &Broker{cmd: cmd, done: make(chan struct{})}
-	ready := make(chan string, 1)
+	ready := make(chan string, 2) // of the line and of the probe
+	if await != nil {
+		go await(ready)
+	}
 	var readers sync.WaitGroup
 	readers.Go(func() { b.readOutput(stdout, ready) })
 	readers.Go(func() { b.keepTail(stderr, logTo) })

@@ -20,6 +20,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tidemarkmq/tidemark/loadtest/disk"
 	"github.com/tidemarkmq/tidemark/loadtest/process"
 )
 
@@ -139,7 +140,7 @@ func cpu(s sample) float64  { return s.cpuPerGB }
 
 // produce says what the disk allows, then compares the null broker and Tidemark in turn: one producer connection as fast as it goes.
 func (s *suite) produce(ctx context.Context) error {
-	if log, object, err := diskCeiling(s.dir, s.each/4); errors.Is(err, errors.ErrUnsupported) {
+	if log, object, err := disk.Ceiling(s.dir, s.each/4); errors.Is(err, errors.ErrUnsupported) {
 		fmt.Println("disk: its ceiling cannot be measured here")
 	} else if err != nil {
 		return err
@@ -193,7 +194,7 @@ func (s *suite) produceOnce(ctx context.Context, partitions int, create bool, st
 
 // paced measures acknowledgements at 1,000 records/s beside the disk's own sync latency.
 func (s *suite) paced(ctx context.Context) error {
-	disk, err := syncLatency(s.dir)
+	sync, err := disk.SyncLatency(s.dir)
 	if err != nil {
 		return err
 	}
@@ -210,7 +211,7 @@ func (s *suite) paced(ctx context.Context) error {
 		return err
 	}
 	ms := func(q float64) float64 { return float64(h.ValueAtQuantile(q)) / 1e3 }
-	fmt.Printf("disk: write of 4 KiB and fdatasync p50 %.3f ms\n", disk.Seconds()*1e3)
+	fmt.Printf("disk: write of 4 KiB and fdatasync p50 %.3f ms\n", sync.Seconds()*1e3)
 	fmt.Printf("paced 1000 records/s: ack p50 %.2f ms (goal 1), p99 %.2f ms (goal 5), p99.9 %.2f ms, max %.2f ms\n", ms(50), ms(99), ms(99.9), ms(100))
 	return nil
 }

@@ -79,7 +79,7 @@ func NewProducer(ctx context.Context, o ProducerOptions) (*Producer, error) {
 		}
 		p.links[leader] = l
 		if o.Idempotent && p.id < 0 {
-			if err := p.initID(c); err != nil {
+			if err := p.awaitID(ctx, c); err != nil {
 				p.Close()
 				return nil, fmt.Errorf("get a producer id: %w", err)
 			}
@@ -89,6 +89,24 @@ func NewProducer(ctx context.Context, o ProducerOptions) (*Producer, error) {
 		p.readers.Go(func() { p.read(l) })
 	}
 	return p, nil
+}
+
+// idPatience is how long a broker that has just started may take to be able to give producer ids.
+const idPatience = 30 * time.Second
+
+// awaitID asks until the coordinator has loaded: Kafka says that it has not for some seconds after its start.
+func (p *Producer) awaitID(ctx context.Context, c *conn) error {
+	for began := time.Now(); ; {
+		err := p.initID(c)
+		if !kerr.IsRetriable(err) || time.Since(began) > idPatience {
+			return err
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 func (p *Producer) initID(c *conn) error {

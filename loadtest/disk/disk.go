@@ -1,4 +1,5 @@
-package main
+// Package disk measures what the disk of a folder allows, so that load tests can say how near to it a broker comes.
+package disk
 
 import (
 	"os"
@@ -13,8 +14,8 @@ const (
 	diskFile   = 4 << 20
 )
 
-// syncLatency is the median time of writing 4 KiB in a file that has its blocks and syncing it.
-func syncLatency(dir string) (time.Duration, error) {
+// SyncLatency is the median time of writing 4 KiB in a file that has its blocks and syncing it.
+func SyncLatency(dir string) (time.Duration, error) {
 	f, err := os.Create(filepath.Join(dir, "disk"))
 	if err != nil {
 		return 0, err

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package main
+package disk
 
 import (
 	"errors"
@@ -10,7 +10,7 @@ import (
 
 func syncData(f *os.File) error { return f.Sync() }
 
-// diskCeiling needs direct writes.
-func diskCeiling(string, time.Duration) (log, object float64, err error) {
+// Ceiling needs direct writes.
+func Ceiling(string, time.Duration) (log, object float64, err error) {
 	return 0, 0, errors.ErrUnsupported
 }

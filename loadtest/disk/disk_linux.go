@@ -1,4 +1,4 @@
-package main
+package disk
 
 import (
 	"errors"
@@ -17,9 +17,9 @@ const (
 	ceilingFile  = 64 << 20 // of a file
 )
 
-// diskCeiling measures in MB/s how fast a file that has its blocks takes direct synchronous writes, as a write-ahead log makes them, and
+// Ceiling measures in MB/s how fast a file that has its blocks takes direct synchronous writes, as a write-ahead log makes them, and
 // how fast new files take direct writes, as objects in a folder are made; each alone, one write at a time.
-func diskCeiling(dir string, each time.Duration) (log, object float64, err error) {
+func Ceiling(dir string, each time.Duration) (log, object float64, err error) {
 	name := filepath.Join(dir, "ceiling")
 	defer func() { err = errors.Join(err, removeIfThere(name)) }()
 	f, err := openDirect(name, syscall.O_DSYNC)
