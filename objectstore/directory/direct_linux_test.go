@@ -41,7 +41,9 @@ func TestDirectReadsThatTheFileSystemRefuses(t *testing.T) {
 			}
 			return unix.Pread(fd, p, offset)
 		},
-		"short reads": func(fd int, p []byte, offset int64) (int, error) { return unix.Pread(fd, p[:min(len(p), 100_000)], offset) },
+		"short reads": func(fd int, p []byte, offset int64) (int, error) {
+			return unix.Pread(fd, p[:min(len(p), 100_000)], offset)
+		},
 		"short and whole blocks": func(fd int, p []byte, offset int64) (int, error) {
 			return unix.Pread(fd, p[:min(len(p), 96<<10)], offset)
 		},
@@ -72,7 +74,7 @@ func TestDirectReadsThatTheFileSystemRefuses(t *testing.T) {
 				wantErr = io.EOF
 			}
 			n, err := s.GetRange(t.Context(), "o", p, int64(r.offset))
-			if err != wantErr || !bytes.Equal(p[:n], want) { //nolint:errorlint // the contract says: itself
+			if err != wantErr || !bytes.Equal(p[:n], want) {
 				t.Errorf("%s: GetRange(%d bytes at %d) = %d, %v; want %d, %v, or wrong bytes", name, r.length, r.offset, n, err, len(want), wantErr)
 			}
 		}
@@ -93,7 +95,9 @@ func TestDirectWritesThatTheFileSystemRefuses(t *testing.T) {
 			}
 			return unix.Pwrite(fd, p, offset)
 		},
-		"short writes": func(fd int, p []byte, offset int64) (int, error) { return unix.Pwrite(fd, p[:min(len(p), 12<<10)], offset) },
+		"short writes": func(fd int, p []byte, offset int64) (int, error) {
+			return unix.Pwrite(fd, p[:min(len(p), 12<<10)], offset)
+		},
 		"odd writes": func(fd int, p []byte, offset int64) (int, error) {
 			n, err := unix.Pwrite(fd, p, offset)
 			return n - 512, err
@@ -122,7 +126,7 @@ func TestDirectWritesThatTheFileSystemRefuses(t *testing.T) {
 			t.Skip("the file system takes no direct writes")
 		}
 		got := make([]byte, size+1)
-		if n, err := s.GetRange(t.Context(), "o", got, 0); err != io.EOF || !bytes.Equal(got[:n], data) { //nolint:errorlint // the contract says: itself
+		if n, err := s.GetRange(t.Context(), "o", got, 0); err != io.EOF || !bytes.Equal(got[:n], data) {
 			t.Errorf("%s: %d bytes, %v, or wrong bytes", name, n, err)
 		}
 	}
