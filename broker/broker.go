@@ -57,8 +57,11 @@ type Broker struct {
 	fatal chan error
 }
 
-// New checks the configuration and starts nothing.
+// New checks the configuration and starts nothing. A nil logger discards.
 func New(c Config, logger *slog.Logger) (*Broker, error) {
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("configuration:\n%w", err)
 	}

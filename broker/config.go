@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -109,13 +111,13 @@ func (c *Config) Validate() error {
 			bad("listeners", "%v", err)
 		}
 	}
-	for key, addr := range map[string]string{"advertised-listener": c.AdvertisedListener, "admin-listener": c.AdminListener} {
-		if addr == "" {
-			continue
+	if c.AdminListener != "" {
+		if _, _, err := net.SplitHostPort(c.AdminListener); err != nil {
+			bad("admin-listener", "%v", err)
 		}
-		if _, _, err := net.SplitHostPort(addr); err != nil {
-			bad(key, "%v", err)
-		}
+	}
+	if err := checkDialled(c.AdvertisedListener); c.AdvertisedListener != "" && err != nil {
+		bad("advertised-listener", "%v", err)
 	}
 	if c.DataDir == "" {
 		bad("data-dir", "must be stated")
@@ -123,9 +125,7 @@ func (c *Config) Validate() error {
 	if c.Durability != "local" {
 		bad("durability", "%q: must be local, the one class that this version serves: records are acknowledged once they are synced to this broker's disk, and a lost disk loses those not yet in the object store", c.Durability)
 	}
-	if !c.Etcd.Embedded && len(c.Etcd.Endpoints) == 0 {
-		bad("etcd.endpoints", "at least one URL is needed")
-	}
+	c.Etcd.validate(bad)
 	if !strings.HasPrefix(c.Etcd.Prefix, "/") {
 		bad("etcd.prefix", "must begin with /")
 	}
@@ -155,4 +155,59 @@ func (c *Config) Validate() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// validate checks the way to etcd. Where etcd is inside the process, a setting of another one would be a misunderstanding.
+func (c *EtcdConfig) validate(bad func(key, format string, args ...any)) {
+	if c.Embedded {
+		for key, stated := range map[string]bool{
+			"endpoints": len(c.Endpoints) > 0, "username": c.Username != "", "password-file": c.PasswordFile != "",
+			"ca-file": c.CAFile != "", "cert-file": c.CertFile != "", "key-file": c.KeyFile != "",
+		} {
+			if stated {
+				bad("etcd."+key, "dev runs an etcd of its own inside the process and connects to no other; `tidemark broker` connects to an external one")
+			}
+		}
+		return
+	}
+	if len(c.Endpoints) == 0 {
+		bad("etcd.endpoints", "at least one URL is needed")
+	}
+	for _, endpoint := range c.Endpoints {
+		if err := checkEndpoint(endpoint); err != nil {
+			bad("etcd.endpoints", "%q: %v", endpoint, err)
+		}
+	}
+}
+
+// checkEndpoint takes http[s]://HOST:PORT and a bare HOST:PORT.
+func checkEndpoint(endpoint string) error {
+	form := errors.New("must be of the form http[s]://HOST:PORT")
+	address := endpoint
+	if strings.Contains(endpoint, "://") {
+		u, err := url.Parse(endpoint)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+			return form
+		}
+		address = u.Host
+	}
+	if err := checkDialled(address); err != nil {
+		return fmt.Errorf("%w: %w", form, err)
+	}
+	return nil
+}
+
+// checkDialled checks a HOST:PORT that somebody is to connect to.
+func checkDialled(address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return err
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("address %s: the port must be a number from 1 to 65535", address)
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		return fmt.Errorf("address %s: nobody can connect to the host %q", address, host)
+	}
+	return nil
 }

@@ -97,16 +97,23 @@ func (r *Readiness) Reasons() []string {
 	return reasons
 }
 
-// Options are what Handler and Serve need. Logger may not be nil.
+// Options are what Handler and Serve need.
 type Options struct {
 	Metrics   *Metrics
 	Readiness *Readiness
-	Logger    *slog.Logger
-	Profiling bool // serve the Go runtime's profiles below /debug/pprof/: they show function names and cost CPU time
+	Logger    *slog.Logger // nil discards
+	Profiling bool         // serve the Go runtime's profiles below /debug/pprof/: they show function names and cost CPU time
+}
+
+func (o *Options) setDefaults() {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
 }
 
 // Handler serves GET /livez (200 while the process can answer), /readyz (200, or 503 with a reason per line) and /metrics.
 func Handler(o Options) http.Handler {
+	o.setDefaults()
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
 		writeText(w, http.StatusOK, "ok\n")
@@ -143,6 +150,7 @@ func writeText(w http.ResponseWriter, status int, text string) {
 
 // Serve answers on l until ctx is done, and closes l.
 func Serve(ctx context.Context, l net.Listener, o Options) error {
+	o.setDefaults()
 	srv := &http.Server{
 		Handler:           Handler(o),
 		ReadHeaderTimeout: headerWait,

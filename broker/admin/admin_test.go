@@ -72,3 +72,21 @@ func TestServe(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestNoLogger: nil discards, as everywhere.
+func TestNoLogger(t *testing.T) {
+	metrics, err := NewMetrics()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := Serve(ctx, l, Options{Metrics: metrics, Readiness: &Readiness{}}); err != nil {
+		t.Error(err)
+	}
+	Handler(Options{Metrics: metrics, Readiness: &Readiness{}})
+}

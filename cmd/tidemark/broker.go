@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -56,6 +57,9 @@ func runDev(args []string) error {
 		return err
 	}
 	if *listen != "" {
+		if given(fs, "listeners") {
+			return errors.New("--listen and --listeners say the same: state one of them")
+		}
 		c.Listeners = []string{*listen}
 	}
 	if c.DataDir == "" {
@@ -70,6 +74,12 @@ func runDev(args []string) error {
 		c.ObjectStore.URL = "file://" + filepath.ToSlash(filepath.Join(dir, "objects"))
 	}
 	return run(c, newLogger, func(info broker.Info) { greet(info) })
+}
+
+// given tells whether a flag stands on the command line.
+func given(fs *flag.FlagSet, name string) (found bool) {
+	fs.Visit(func(f *flag.Flag) { found = found || f.Name == name })
+	return found
 }
 
 func run(c broker.Config, newLogger loggerMaker, ready func(broker.Info)) error {

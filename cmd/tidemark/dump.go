@@ -62,6 +62,7 @@ func dumpPath(w io.Writer, path string, o segment.DumpOptions) error {
 		return err
 	}
 	var errs []error
+	found := false
 	err = filepath.WalkDir(path, func(name string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -69,12 +70,17 @@ func dumpPath(w io.Writer, path string, o segment.DumpOptions) error {
 		case d.IsDir() && name != path && strings.HasPrefix(d.Name(), "."):
 			return filepath.SkipDir
 		case d.Type().IsRegular():
-			_, err := dumpFile(w, name, o)
+			known, err := dumpFile(w, name, o)
+			found = found || known
 			errs = append(errs, err)
 		}
 		return nil
 	})
-	return errors.Join(append(errs, err)...)
+	err = errors.Join(append(errs, err)...)
+	if err == nil && !found {
+		err = fmt.Errorf("%s: no WAL segment, object or manifest is in this folder", path)
+	}
+	return err
 }
 
 func dumpFile(w io.Writer, path string, o segment.DumpOptions) (known bool, err error) {

@@ -29,7 +29,7 @@ Usage:
 
 'tidemark COMMAND --help' lists the flags of a command. Every setting of a broker is a key of the configuration file, a
 flag --KEY, and an environment variable TIDEMARK_KEY (upper case, dots and dashes as underscores); flags win over the
-environment, the environment over the file.
+environment, the environment over the file. Sizes in bytes may have a unit: KiB, MiB and GiB count by 1024, KB, MB and GB by 1000.
 `
 
 // repeatAfter is how long after the first signal another one counts as a second.
@@ -65,9 +65,8 @@ func dispatch(args []string) error {
 	case "bench":
 		return runBench(args[1:])
 	case "version", "--version", "-version":
-		if len(args) > 1 {
-			fmt.Fprintf(os.Stderr, "tidemark version: unexpected argument %q\n", args[1])
-			return errUsage
+		if err := parse(flag.NewFlagSet("version", flag.ContinueOnError), args[1:]); err != nil {
+			return err
 		}
 		fmt.Println("tidemark " + buildVersion())
 		return nil

@@ -4,23 +4,16 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"os"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml"
-
 	"github.com/tidemarkmq/tidemark/broker"
 )
 
-const (
-	envPrefix    = "TIDEMARK_"
-	maxFileBytes = 1 << 20
-)
+const envPrefix = "TIDEMARK_"
 
 // setting is one leaf of broker.Config, as files, flags and the environment name it.
 type setting struct {
@@ -55,14 +48,19 @@ func settings(c *broker.Config) []setting {
 	return all
 }
 
+// isBytes tells whether the value is a number of bytes, which may have a unit.
+func (s setting) isBytes() bool {
+	return s.value.Kind() == reflect.Int64 && strings.HasSuffix(s.key, "-bytes")
+}
+
 // usage is the flag's help: its meaning, the kind of its value and the default.
 func (s setting) usage() string {
 	kind, shown := "string", fmt.Sprint(s.value.Interface())
 	switch v := s.value.Interface().(type) {
 	case int, int64:
 		kind = "number"
-		if strings.HasSuffix(s.key, "-bytes") {
-			kind = "bytes"
+		if s.isBytes() {
+			kind, shown = "bytes", formatBytes(s.value.Int())
 		}
 	case bool:
 		kind = "bool"
@@ -83,16 +81,26 @@ func (s setting) usage() string {
 // set parses text as the setting's type: lists are separated by commas, maps are NAME=VALUE lists.
 func (s setting) set(text string) error {
 	var err error
+	want := ""
 	switch target := s.value.Addr().Interface().(type) {
 	case *string:
 		*target = text
 	case *int:
+		want = "a whole number"
 		*target, err = strconv.Atoi(text)
 	case *bool:
+		want = "true or false"
 		*target, err = strconv.ParseBool(text)
 	case *int64:
-		*target, err = strconv.ParseInt(text, 10, 64)
+		want = "a whole number"
+		if s.isBytes() {
+			want = "a number of bytes, also with a unit: KiB, MiB, GiB, KB, MB or GB, as in 64MiB"
+			*target, err = parseBytes(text)
+		} else {
+			*target, err = strconv.ParseInt(text, 10, 64)
+		}
 	case *time.Duration:
+		want = "a duration with its unit, as in 250ms, 5s or 10m"
 		*target, err = time.ParseDuration(text)
 	case *[]string:
 		*target = splitList(text)
@@ -105,10 +113,13 @@ func (s setting) set(text string) error {
 			(*target)[name] = value
 		}
 	default:
-		err = fmt.Errorf("a %T cannot be set from text", target)
+		return fmt.Errorf("%s: a %T cannot be set from text", s.key, target)
 	}
-	if err != nil {
-		return fmt.Errorf("%s: %q: %w", s.key, text, err)
+	switch {
+	case errors.Is(err, strconv.ErrRange):
+		return fmt.Errorf("%s: %q is too large", s.key, text)
+	case err != nil:
+		return fmt.Errorf("%s: %q is not %s", s.key, text, want)
 	}
 	return nil
 }
@@ -121,98 +132,6 @@ func splitList(text string) []string {
 		}
 	}
 	return out
-}
-
-// setAny sets from a value as YAML has it.
-func (s setting) setAny(v any) error {
-	switch v := v.(type) {
-	case nil:
-		return nil
-	case []any:
-		if _, isList := s.value.Interface().([]string); !isList {
-			return fmt.Errorf("%s: a list stands where one value is expected", s.key)
-		}
-		list := make([]string, 0, len(v))
-		for _, e := range v {
-			list = append(list, fmt.Sprint(e))
-		}
-		s.value.Set(reflect.ValueOf(list))
-		return nil
-	case map[string]any:
-		m, isMap := s.value.Interface().(map[string]string)
-		if !isMap {
-			return fmt.Errorf("%s: a mapping stands where one value is expected", s.key)
-		}
-		flatten("", v, func(name string, value any) { m[name] = fmt.Sprint(value) })
-		return nil
-	default:
-		return s.set(fmt.Sprint(v))
-	}
-}
-
-// flatten calls fn for every leaf of a mapping with its dotted name, so that `a: {b: 1}` and `a.b: 1` mean the same.
-func flatten(prefix string, m map[string]any, fn func(name string, value any)) {
-	for name, v := range m {
-		if sub, ok := v.(map[string]any); ok {
-			flatten(prefix+name+".", sub, fn)
-			continue
-		}
-		fn(prefix+name, v)
-	}
-}
-
-// applyFile reads a YAML configuration file into c. A key that is no setting is an error that names the key.
-func applyFile(c *broker.Config, name string) error {
-	f, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
-	if err != nil {
-		return err
-	}
-	if len(text) > maxFileBytes {
-		return fmt.Errorf("%s: larger than %d bytes", name, maxFileBytes)
-	}
-	doc := map[string]any{}
-	if err := yaml.Unmarshal(text, &doc); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	byKey := map[string]setting{}
-	for _, s := range settings(c) {
-		byKey[s.key] = s
-	}
-	var errs []error
-	var walk func(prefix string, m map[string]any)
-	walk = func(prefix string, m map[string]any) {
-		for k, v := range m {
-			key := prefix + k
-			if s, ok := byKey[key]; ok {
-				errs = append(errs, s.setAny(v))
-				continue
-			}
-			if sub, ok := v.(map[string]any); ok && hasPrefix(byKey, key+".") {
-				walk(key+".", sub)
-				continue
-			}
-			errs = append(errs, fmt.Errorf("unknown key %q", key))
-		}
-	}
-	walk("", doc)
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	return nil
-}
-
-func hasPrefix(byKey map[string]setting, prefix string) bool {
-	for key := range byKey {
-		if strings.HasPrefix(key, prefix) {
-			return true
-		}
-	}
-	return false
 }
 
 // applyEnv overrides c from TIDEMARK_ variables. A variable that is no setting is an error that names it, but for those
