@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
@@ -65,7 +66,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		return nil, fmt.Errorf("embedded etcd: %w", err)
 	}
 	setSegmentBytes.Do(func() { etcdwal.SegmentSizeBytes = segmentBytes })
-	e, err := embed.StartEtcd(config(o))
+	e, err := startEtcd(o)
 	if err != nil {
 		_ = lock.Close() // the start's error is the one to report
 		return nil, fmt.Errorf("embedded etcd in %s: %w", o.Dir, err)
@@ -84,6 +85,19 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		return nil, fmt.Errorf("embedded etcd in %s: %w", o.Dir, err)
 	}
 	return s, nil
+}
+
+// startEtcd turns a panic of etcd's start into an error: that is how it says that it could not make its files, on a full disk for
+// instance. What the failed start holds, the lock of its database too, ends with the process: only another one can open the folder.
+func startEtcd(o Options) (e *embed.Etcd, err error) {
+	last := &lastError{}
+	o.Logger = slog.New(recorder{o.Logger.Handler(), last})
+	defer func() {
+		if r := recover(); r != nil {
+			e, err = nil, fmt.Errorf("%v%s", r, last.reason())
+		}
+	}()
+	return embed.StartEtcd(config(o))
 }
 
 func config(o Options) *embed.Config {
@@ -124,6 +138,53 @@ func (s *Server) Close() {
 }
 
 var _ kv.KV = (*etcdkv.KV)(nil)
+
+// lastError keeps the reason that etcd named in its last error message: a panic of it has only the message.
+type lastError struct{ text atomic.Pointer[string] }
+
+func (l *lastError) reason() string {
+	if text := l.text.Load(); text != nil {
+		return ": " + *text
+	}
+	return ""
+}
+
+// recorder is a handler that also keeps the last error.
+type recorder struct {
+	slog.Handler
+	last *lastError
+}
+
+// Enabled implements slog.Handler.
+func (h recorder) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelError || h.Handler.Enabled(ctx, level)
+}
+
+// Handle implements slog.Handler.
+func (h recorder) Handle(ctx context.Context, r slog.Record) error {
+	if r.Level >= slog.LevelError {
+		r.Attrs(func(a slog.Attr) bool {
+			if text := a.Value.String(); a.Key == "error" {
+				h.last.text.Store(&text)
+			}
+			return true
+		})
+	}
+	if !h.Handler.Enabled(ctx, r.Level) {
+		return nil
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+// WithAttrs implements slog.Handler.
+func (h recorder) WithAttrs(a []slog.Attr) slog.Handler {
+	return recorder{h.Handler.WithAttrs(a), h.last}
+}
+
+// WithGroup implements slog.Handler.
+func (h recorder) WithGroup(name string) slog.Handler {
+	return recorder{h.Handler.WithGroup(name), h.last}
+}
 
 // quiet turns into debug messages what etcd says at every start and stop of a single member that is as it should be.
 type quiet struct{ slog.Handler }

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	etcdwal "go.etcd.io/etcd/server/v3/storage/wal"
 
 	"github.com/tidemarkmq/tidemark/metadata/etcdembed"
 	"github.com/tidemarkmq/tidemark/metadata/kv"
@@ -108,4 +111,20 @@ func (b *lockedBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.b.String()
+}
+
+// A disk that has no room at the first start is an error with its reason, not a panic.
+func TestNoRoom(t *testing.T) {
+	start(t, t.TempDir()).Close() // from here on the size of a segment stays as it is set
+	usual := etcdwal.SegmentSizeBytes
+	defer func() { etcdwal.SegmentSizeBytes = usual }()
+	etcdwal.SegmentSizeBytes = 1 << 60 // more than any file system has
+	s, err := etcdembed.Start(t.Context(), etcdembed.Options{Dir: t.TempDir()})
+	if err == nil {
+		s.Close()
+		t.Fatal("started without room")
+	}
+	if !strings.Contains(err.Error(), "failed to create WAL: ") {
+		t.Errorf("no reason in %v", err)
+	}
 }
