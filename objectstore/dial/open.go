@@ -118,12 +118,12 @@ func describe(u *url.URL) string {
 func open(ctx context.Context, u *url.URL, cfg Config) (objectstore.Store, string, error) {
 	switch u.Scheme {
 	case "memory":
-		if err := none(u.Query()); err != nil {
+		if err := noOptions(u, cfg); err != nil {
 			return nil, "", err
 		}
 		return memory.New(), strings.Trim(u.Host+u.Path, "/"), nil
 	case "file", "dir":
-		if err := none(u.Query()); err != nil {
+		if err := noOptions(u, cfg); err != nil {
 			return nil, "", err
 		}
 		dir, err := folder(u)
@@ -164,14 +164,21 @@ func folder(u *url.URL) (string, error) {
 	return filepath.FromSlash(dir), nil
 }
 
-func none(query url.Values) error {
-	for name := range query {
+// noOptions refuses what is for s3 only.
+func noOptions(u *url.URL, cfg Config) error {
+	for name := range u.Query() {
 		return fmt.Errorf("the option %q is not known here", name)
+	}
+	if cfg.AccessKeyFile != "" || cfg.SecretKeyFile != "" || cfg.CAFile != "" {
+		return fmt.Errorf("files of keys and of authorities are for s3; a store of the scheme %s uses none", u.Scheme)
 	}
 	return nil
 }
 
 func openS3(ctx context.Context, u *url.URL, cfg Config) (*s3.Store, error) {
+	if u.Port() != "" {
+		return nil, fmt.Errorf("%q stands where the bucket's name belongs: s3://BUCKET/PREFIX?endpoint=http://HOST:PORT", u.Host)
+	}
 	opts := s3.Options{
 		Bucket:      u.Host,
 		CAFile:      cfg.CAFile,

@@ -99,7 +99,7 @@ func TestOpenRefuses(t *testing.T) {
 		"s3://b?max-connections=-1":          `"max-connections"`,
 		"s3://b?endpoint=localhost:1":        "endpoint",
 		"s3://b?checksum=x":                  "checksum",
-		"s3://b/../c":                        "prefix",
+		"s3://bucket/../c":                   "prefix",
 		"s3://key:hunter2@b":                 "environment",
 		"s3://b#fragment":                    "fragment",
 		"s3://key:hunter2@b:port":            "URL",
@@ -108,6 +108,10 @@ func TestOpenRefuses(t *testing.T) {
 		"file://":                            "no folder",
 		"file:///tmp?sync=no":                `"sync"`,
 		"s3://b?endpoint=http://u:hunter2@h": "endpoint",
+		"s3://x/y":                           "shorter than 3",
+		"s3://Upper/y":                       "no bucket can have this name",
+		"s3://10.0.0.1/y?endpoint=http://h":  "ip address",
+		"s3://localhost:9000/bucket":         "s3://BUCKET",
 	} {
 		s, err := dial.Open(t.Context(), dial.Config{URL: u})
 		if err == nil {
@@ -117,6 +121,15 @@ func TestOpenRefuses(t *testing.T) {
 		}
 		if !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("Open(%s) = %v; want one that says %s and no secret", u, err, want)
+		}
+	}
+}
+
+func TestKeysAreForS3(t *testing.T) {
+	for _, cfg := range []dial.Config{{URL: "memory://", AccessKeyFile: "x"}, {URL: "dir:" + filepath.ToSlash(t.TempDir()), CAFile: "x"}} {
+		if s, err := dial.Open(t.Context(), cfg); err == nil {
+			s.Close()
+			t.Errorf("%+v was accepted", cfg)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/s3utils"
 )
 
 // Checksum is how the server checks that an object arrived as it was sent.
@@ -109,6 +110,9 @@ func (o *Options) client() (*minio.Core, *http.Transport, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := o.checkBucket(); err != nil {
+		return nil, nil, err
+	}
 	creds, err := o.Credentials.provider(transport)
 	if err != nil {
 		return nil, nil, err
@@ -123,6 +127,18 @@ func (o *Options) client() (*minio.Core, *http.Transport, error) {
 		MaxRetries:      1, // that is none: package retry sees every failure
 	})
 	return client, transport, err
+}
+
+// checkBucket refuses a name that no bucket can have: every request would fail. Amazon's own rules are stricter than those of its kind.
+func (o *Options) checkBucket() error {
+	check := s3utils.CheckValidBucketName
+	if o.Endpoint == "" {
+		check = s3utils.CheckValidBucketNameStrict
+	}
+	if err := check(o.Bucket); err != nil {
+		return fmt.Errorf("no bucket can have this name: %w", err)
+	}
+	return nil
 }
 
 func (o *Options) host() (host string, secure bool, err error) {
