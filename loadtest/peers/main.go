@@ -144,7 +144,7 @@ func (t *table) leave(r *row, why string) {
 
 // measure runs one row on all peers in turn. What fails is noted, and the rest goes on.
 func (t *table) measure(ctx context.Context, r *row) {
-	out := reportRow{ID: r.id, Title: r.title}
+	out := reportRow{ID: r.id, Title: r.title, Full: r.kind == throughput}
 	var running []int
 	for i := range peers {
 		p := &peers[i]

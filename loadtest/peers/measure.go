@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"syscall"
 	"time"
 
 	"github.com/tidemarkmq/tidemark/loadtest/bench"
@@ -35,15 +34,6 @@ type sample struct {
 }
 
 var errDisk = errors.New("the run used more of the disk than --max-disk allows")
-
-// freeBytes is the space that is left for dir.
-func freeBytes(dir string) (int64, error) {
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(dir, &fs); err != nil {
-		return 0, err
-	}
-	return int64(fs.Bavail) * int64(fs.Bsize), nil
-}
 
 // guard ends a run that takes too much of the disk.
 func (t *table) guard(ctx context.Context) (context.Context, context.CancelFunc) {

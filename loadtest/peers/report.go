@@ -19,6 +19,7 @@ type report struct {
 type reportRow struct {
 	ID    string       `json:"id"`
 	Title string       `json:"title"`
+	Full  bool         `json:"full"` // at full speed, where latency is the producer's queue and its ratio says nothing
 	Cells []reportCell `json:"cells"`
 }
 
@@ -181,6 +182,9 @@ func (r *reportRow) ratios(b *strings.Builder) {
 		}
 		var parts []string
 		for _, f := range ratioed {
+			if r.Full && f.unit == "ms" {
+				continue
+			}
 			if v := paired(x, y, f.name, f.unit); len(v) > 0 {
 				parts = append(parts, fmt.Sprintf("%s %s", f.text, spreadText(result.SpreadOf(v))))
 			}

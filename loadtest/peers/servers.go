@@ -82,7 +82,9 @@ func (s *server) kill() {
 // crash ends the broker only. One that is traced would outlive its tracer, so it goes first.
 func (s *server) crash() {
 	if s.pid != s.main.PID() {
-		_ = syscall.Kill(s.pid, syscall.SIGKILL) // it may have ended already
+		if p, err := os.FindProcess(s.pid); err == nil {
+			_ = p.Kill() // it may have ended already
+		}
 	}
 	s.main.Kill()
 }

@@ -8,3 +8,5 @@ import (
 )
 
 func forget(*os.File) error { return errors.ErrUnsupported }
+
+func freeBytes(string) (int64, error) { return 0, errors.ErrUnsupported }
