@@ -1,10 +1,8 @@
 package tiering
 
 import (
-	"errors"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/tidemarkmq/tidemark/metadata"
 	"github.com/tidemarkmq/tidemark/tiering/segment"
@@ -58,45 +56,5 @@ func TestSealOfManyLargePartitionsFitsOneTransaction(t *testing.T) {
 			t.Errorf("%d single objects and %d shared", single, shared)
 		}
 		w.oracle()
-	})
-}
-
-// TestRunEndsAfterItsPuts: also when a commit fails with other seals on their way, nothing reads their memory or uses the store once Run
-// has returned.
-func TestRunEndsAfterItsPuts(t *testing.T) {
-	inWorld(t, func(w *world) {
-		p := w.topic("t", 1)
-		w.up()
-		var puts, busy atomic.Int32
-		w.store = putHook{w.bucket, func(string) error {
-			busy.Add(1)
-			defer busy.Add(-1)
-			if puts.Add(1) == 1 {
-				time.Sleep(6 * time.Second) // the second one begins meanwhile
-			} else {
-				time.Sleep(40 * time.Second) // a disk does not hear of contexts
-			}
-			return nil
-		}}
-		w.running(nil)
-		w.append(p[0], 1, 100)
-		w.sleep(2 * time.Second)
-		w.append(p[0], 1, 100)
-		w.sleep(2 * time.Second)
-		_, err := w.meta.RecoverStream(w.ctx, w.state.ID, w.inc)
-		w.check(err)
-		if busy.Load() != 2 {
-			t.Fatalf("%d puts are under way", busy.Load())
-		}
-		w.sleep(10 * time.Second)
-		if busy.Load() != 1 {
-			t.Fatalf("%d puts are under way after the failed commit", busy.Load())
-		}
-		if err := w.uploader.Drain(w.ctx); !errors.Is(err, metadata.ErrFenced) { // Run has ended
-			t.Errorf("drain: %v", err)
-		}
-		if busy.Load() != 0 {
-			t.Error("a put goes on after Run has ended")
-		}
 	})
 }

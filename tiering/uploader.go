@@ -155,7 +155,6 @@ func (u *Uploader) Run(ctx context.Context) error {
 	wg.Go(func() {
 		if err := u.commitAll(ctx, queue); err != nil {
 			cancel(err)
-			u.abandon(queue)
 		}
 	})
 	err := u.sealAll(ctx, queue)
@@ -356,7 +355,7 @@ func (u *Uploader) put(ctx context.Context, o *sealed) error {
 	return nil
 }
 
-// commitAll commits seals in order. It returns nil when the queue is closed, and a failure at once.
+// commitAll commits seals in order. It returns nil when the queue is closed or ctx is done.
 func (u *Uploader) commitAll(ctx context.Context, queue <-chan *seal) error {
 	var failure error
 	for s := range queue {
@@ -369,22 +368,24 @@ func (u *Uploader) commitAll(ctx context.Context, queue <-chan *seal) error {
 		if failure == nil && err != nil {
 			failure = fmt.Errorf("commit [%d, %d): %w", s.from, s.to, err)
 			if ctx.Err() == nil {
-				return failure
+				return u.abandon(queue, failure)
 			}
 		}
 	}
 	return nil
 }
 
-// abandon waits for the puts of what is still in the queue after a failure that ends the uploader, until the queue is closed.
-func (u *Uploader) abandon(queue <-chan *seal) {
-	for s := range queue {
-		if err := <-s.done; err != nil {
-			u.o.Logger.Debug("a seal was given up", "error", err)
+// abandon keeps the queue moving after a failure that ends the uploader.
+func (u *Uploader) abandon(queue <-chan *seal, failure error) error {
+	go func() {
+		for s := range queue {
+			if err := <-s.done; err != nil {
+				u.o.Logger.Debug("a seal was given up", "error", err)
+			}
+			<-u.slots
 		}
-		s.release()
-		<-u.slots
-	}
+	}()
+	return failure
 }
 
 // commit makes a seal's objects known to etcd, then to the catalog and the partitions, and only then trims the WAL.
