@@ -167,7 +167,7 @@ func (s *sealer) place(e wal.Entry) error {
 		return err
 	}
 	block := &p.blocks[0]
-	if p.at == block.End() {
+	if p.at == block.End() && len(p.blocks) > 1 {
 		p.blocks = p.blocks[1:]
 		block = &p.blocks[0]
 	}
@@ -237,6 +237,11 @@ func (u *Uploader) collect(ctx context.Context, from, to wal.Position, maxBytes 
 	}
 	if err = u.o.Stream.Scan(ctx, from, out.to, s.place); err == nil && s.placed < len(s.entries) {
 		err = fmt.Errorf("%w: WAL position %d: an entry is gone that was there before", ErrCorrupt, s.entries[s.placed].pos)
+	}
+	for _, p := range s.order {
+		if err == nil && p.object != nil && (len(p.blocks) > 1 || p.at != p.blocks[0].End()) {
+			err = fmt.Errorf("%w: WAL positions %d to %d: %v: batches are shorter than they were", ErrCorrupt, out.from, out.to, p.part.Partition)
+		}
 	}
 	for _, o := range out.objects {
 		if err == nil {
