@@ -89,6 +89,8 @@ type Maintainer struct {
 	blocked map[segment.ID]metadata.PartitionID
 	// unsettled are the newest swaps of their partitions whose outcome is unknown.
 	unsettled map[metadata.PartitionID]metadata.ManifestSwap
+	// doubtful are the changes behind swaps whose outcome was unknown, until the image tells whether they took effect.
+	doubtful map[metadata.PartitionID][]doubtfulChange
 	// orphaned are objects that a listing found unnamed, with the time of the first such listing.
 	orphaned map[segment.ID]time.Time
 }
@@ -108,7 +110,7 @@ func NewMaintainer(o MaintainerOptions) *Maintainer {
 	o.setDefaults()
 	m := &Maintainer{o: o, catalog: o.Catalog, store: o.Catalog.o.Store, cluster: o.Catalog.o.Cluster, metrics: o.Catalog.metrics,
 		outlooks: map[metadata.PartitionID]outlook{}, retired: map[segment.ID]time.Time{}, blocked: map[segment.ID]metadata.PartitionID{},
-		unsettled: map[metadata.PartitionID]metadata.ManifestSwap{}, orphaned: map[segment.ID]time.Time{}}
+		unsettled: map[metadata.PartitionID]metadata.ManifestSwap{}, doubtful: map[metadata.PartitionID][]doubtfulChange{}, orphaned: map[segment.ID]time.Time{}}
 	if o.Meter != nil {
 		m.metrics = newMetrics(o.Meter, o.Logger)
 	}

@@ -105,12 +105,13 @@ func (m *Maintainer) swap(ctx context.Context, pack segment.ID, changes []*chang
 		swaps[i] = metadata.ManifestSwap{Partition: c.owned.Partition, LeaderEpoch: c.owned.LeaderEpoch, Old: c.record.Manifest.Generation,
 			New: manifest.EncodeRef(m.cluster, refs[i], c.manifest.Generation, c.manifest.End)}
 	}
+	errs := m.retireSettled(ctx)
 	failed := m.trySwap(ctx, swaps)
-	var errs error
 	for i, c := range changes {
 		if failed[i] != nil {
 			m.retire(pack)
 			if !isLost(failed[i]) {
+				m.doubtful[c.owned.Partition] = append(m.doubtful[c.owned.Partition], doubtfulChange{c, swaps[i].New})
 				errs = errors.Join(errs, fmt.Errorf("swap manifest of %v: %w", c.owned.Partition, failed[i]))
 			}
 			continue
@@ -160,11 +161,11 @@ func (m *Maintainer) trySwap(ctx context.Context, swaps []metadata.ManifestSwap)
 // because the image does not name it.
 func (m *Maintainer) settle(ctx context.Context) error {
 	if len(m.unsettled) == 0 {
-		return nil
+		return m.retireSettled(ctx)
 	}
 	failed := m.trySwap(ctx, slices.Collect(maps.Values(m.unsettled)))
 	if len(m.unsettled) == 0 {
-		return nil
+		return m.retireSettled(ctx)
 	}
 	for _, err := range failed {
 		if !isLost(err) {
@@ -172,6 +173,35 @@ func (m *Maintainer) settle(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// doubtfulChange is a change that may have been published as now.
+type doubtfulChange struct {
+	change *change
+	now    metadata.ManifestRef
+}
+
+// retireSettled does for changes of unknown outcome, once the image shows that they took effect, what swap does for the others: otherwise what
+// they do not name any more would stay until the stream's end. A change is let go when the image shows that something else took its place.
+func (m *Maintainer) retireSettled(ctx context.Context) error {
+	var errs error
+	for p, doubts := range m.doubtful {
+		q, ok := m.o.Meta.Partition(p)
+		_, open := m.unsettled[p]
+		var keep []doubtfulChange
+		for _, d := range doubts {
+			switch {
+			case ok && q.Manifest.Key == d.now.Key && q.Manifest.Generation == d.now.Generation:
+				errs = errors.Join(errs, m.retireOld(ctx, d.change))
+			case ok && (open || q.Manifest.Generation < d.now.Generation):
+				keep = append(keep, d)
+			}
+		}
+		if m.doubtful[p] = keep; len(keep) == 0 {
+			delete(m.doubtful, p)
+		}
+	}
+	return errs
 }
 
 // retireOld retires what a published change does not name any more.
