@@ -12,7 +12,7 @@ import (
 func (s *serving) startMaintainer(life context.Context) {
 	b := s.broker
 	m := tiering.NewMaintainer(tiering.MaintainerOptions{
-		Catalog: b.catalog, Meta: b.meta, Owner: owner{s.partitions}, Incarnation: b.incarnation,
+		Catalog: b.catalog, Meta: b.meta, Owner: owner{s.partitions}, Broker: b.nodeID, Incarnation: b.incarnation,
 		AbsorbEvery: b.config.AbsorbEvery, Grace: b.config.DeleteGrace,
 		ProducerExpiry: s.producerExpiration(), Logger: b.logger.With("part", "tiering"),
 	})

@@ -12,8 +12,7 @@ import (
 	"github.com/tidemarkmq/tidemark/metadata/kv"
 )
 
-// noteWrite notes the keys of a run's transactions that took effect while it is watched. Forgetting a pending object does not count: a run
-// does it when etcd says that the manifests hold the object, which is right whoever published them, and no such key is used twice.
+// noteWrite notes the keys of a run's transactions that took effect while it is watched.
 func (k *mortalKV) noteWrite(t kv.Txn, res kv.TxnResult) {
 	if !k.r.watched.Load() || !res.Succeeded {
 		return
@@ -21,7 +20,7 @@ func (k *mortalKV) noteWrite(t kv.Txn, res kv.TxnResult) {
 	k.r.w.mu.Lock()
 	defer k.r.w.mu.Unlock()
 	for _, o := range t.Then {
-		if o.Kind != kv.OpGet && (o.Kind != kv.OpDelete || !strings.Contains(o.Key, "/pending/")) {
+		if o.Kind != kv.OpGet {
 			k.r.wrote = append(k.r.wrote, o.Key)
 		}
 	}

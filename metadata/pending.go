@@ -268,8 +268,9 @@ func (s *Store) listPending(ctx context.Context, start, end string) ([]PendingOb
 }
 
 // DeletePending forgets objects that the manifests of all their partitions have absorbed; only Stream and Seq are looked at.
-// Objects that are not there are no error, so the call can be repeated.
-func (s *Store) DeletePending(ctx context.Context, objects []PendingObject) error {
+// Objects that are not there are no error, so the call can be repeated. ErrFenced when broker by has a newer incarnation.
+func (s *Store) DeletePending(ctx context.Context, by BrokerID, incarnation Incarnation, objects []PendingObject) error {
+	guard := []kv.Compare{kv.Unchanged(s.keys.incarnation(by), int64(incarnation))}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(chunksInFlight)
 	for chunk := range slices.Chunk(objects, chunkOps) {
@@ -278,9 +279,12 @@ func (s *Store) DeletePending(ctx context.Context, objects []PendingObject) erro
 			for i, o := range chunk {
 				ops[i] = kv.Delete(s.keys.pending(o.Stream, o.Seq))
 			}
-			res, _, err := s.txn(ctx, kv.Txn{Then: ops})
+			res, _, err := s.txn(ctx, kv.Txn{If: guard, Then: ops})
 			if err != nil {
 				return err
+			}
+			if !res.Succeeded {
+				return fmt.Errorf("%w: broker %d has a newer incarnation", ErrFenced, by)
 			}
 			s.observe(s.written(res.Revision, ops)...)
 			return nil

@@ -140,8 +140,11 @@ func TestCommitObjects(t *testing.T) {
 			many[i] = object(st.ID, uint64(10+i), 200, 300)
 		}
 		h.must(h.s.CommitObjects(h.Context(), st.ID, st.Revision, many))
-		h.must(h.s.DeletePending(h.Context(), h.pending()))
-		h.must(h.s.DeletePending(h.Context(), many))
+		if err := h.s.DeletePending(h.Context(), 1, h.inc-1, many); !errors.Is(err, ErrFenced) || len(h.pending()) == 0 {
+			h.Errorf("an old incarnation: %v, %d pending", err, len(h.pending()))
+		}
+		h.must(h.s.DeletePending(h.Context(), 1, h.inc, h.pending()))
+		h.must(h.s.DeletePending(h.Context(), 1, h.inc, many))
 		if n := h.s.PendingCount(); n != 0 || len(h.pending()) != 0 {
 			h.Errorf("%d pending", n)
 		}

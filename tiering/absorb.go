@@ -233,7 +233,7 @@ func (m *Maintainer) forgetCovered(ctx context.Context, pending []*pendingObject
 	if len(covered) == 0 {
 		return nil
 	}
-	if err := m.o.Meta.DeletePending(ctx, records); err != nil {
+	if err := m.o.Meta.DeletePending(ctx, m.o.Broker, m.o.Incarnation, records); err != nil {
 		return fmt.Errorf("delete %d pending objects: %w", len(records), err)
 	}
 	m.catalog.remove(covered)

@@ -36,6 +36,7 @@ type MaintainerOptions struct {
 	Catalog     *Catalog
 	Meta        Keeper
 	Owner       Owner
+	Broker      metadata.BrokerID    // this one
 	Incarnation metadata.Incarnation // of this broker; part of the ids of what it writes
 
 	AbsorbEvery    time.Duration // default 1 min; sooner when the catalog is over its soft cap

@@ -58,7 +58,7 @@ type Keeper interface {
 	// SwapManifests swaps each pointer whose leader epoch and generation still fit; *metadata.PartialError names the others.
 	SwapManifests(ctx context.Context, swaps []metadata.ManifestSwap) error
 	PendingObjects(ctx context.Context) ([]metadata.PendingObject, error)
-	DeletePending(ctx context.Context, objects []metadata.PendingObject) error
+	DeletePending(ctx context.Context, by metadata.BrokerID, incarnation metadata.Incarnation, objects []metadata.PendingObject) error
 	DeletedTopics(ctx context.Context) ([]metadata.DeletedTopic, error)
 	PurgeTopic(ctx context.Context, id metadata.TopicID) error
 	// LiveWriters returns the ids of the streams that are not sealed and the incarnations of the registered brokers: whoever may

@@ -88,7 +88,7 @@ func (w *world) losePending(p []metadata.PartitionID) {
 	w.upload()
 	pending, err := w.meta.PendingObjects(w.ctx)
 	w.check(err)
-	w.check(w.meta.DeletePending(w.ctx, pending[:1]))
+	w.check(w.meta.DeletePending(w.ctx, 1, w.inc, pending[:1]))
 }
 
 func TestDumpObject(t *testing.T) {

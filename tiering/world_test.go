@@ -190,7 +190,7 @@ func (w *world) assemble() {
 	w.catalog = NewCatalog(CatalogOptions{Store: w.store, Partitions: w.keeper, Cluster: w.meta.Image().ClusterID()})
 	w.check(w.catalog.Load(w.ctx, w.keeper))
 	w.uploader = NewUploader(w.uploaderOptions())
-	o := MaintainerOptions{Catalog: w.catalog, Meta: w.keeper, Owner: w, Incarnation: w.inc,
+	o := MaintainerOptions{Catalog: w.catalog, Meta: w.keeper, Owner: w, Broker: 1, Incarnation: w.inc,
 		Logger: slog.New(slog.NewTextHandler(w.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))}
 	if w.change != nil {
 		w.change(&o)
@@ -490,8 +490,8 @@ func (c *crashing) CommitObjects(ctx context.Context, id metadata.StreamID, r me
 func (c *crashing) SwapManifests(ctx context.Context, s []metadata.ManifestSwap) error {
 	return c.mutate(func() error { return c.Store.SwapManifests(context.WithoutCancel(ctx), s) })
 }
-func (c *crashing) DeletePending(ctx context.Context, o []metadata.PendingObject) error {
-	return c.mutate(func() error { return c.Store.DeletePending(context.WithoutCancel(ctx), o) })
+func (c *crashing) DeletePending(ctx context.Context, by metadata.BrokerID, inc metadata.Incarnation, o []metadata.PendingObject) error {
+	return c.mutate(func() error { return c.Store.DeletePending(context.WithoutCancel(ctx), by, inc, o) })
 }
 func (c *crashing) PurgeTopic(ctx context.Context, id metadata.TopicID) error {
 	return c.mutate(func() error { return c.Store.PurgeTopic(context.WithoutCancel(ctx), id) })
