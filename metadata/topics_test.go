@@ -170,6 +170,7 @@ func TestSweepAfterCrash(t *testing.T) {
 				time.Sleep(time.Minute)
 				h.open()
 			}
+			synctest.Wait() // the other brokers sweep at this moment too, each a part of it
 			if d := h.dump(); strings.Contains(d, dirPartition) || strings.Contains(d, dirCreating) {
 				h.Error("leftovers of a dead creator")
 			}
