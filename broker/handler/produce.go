@@ -125,7 +125,7 @@ func (s *produceState) refuse(part *wire.ProducePart, code int16) {
 // append validates and appends one part. Its answer is written here when it is refused, and by Appended otherwise.
 func (s *produceState) append(i int, part *wire.ProducePart, p *partition.Partition, version int16, nowMs int64) {
 	s.rules = p.Config().Rules(nowMs)
-	s.rules.ChecksumOK, s.rules.ZstdAllowed = part.ChecksumOK, version >= 7
+	s.rules.ChecksumOK, s.rules.Facts, s.rules.ZstdAllowed = part.ChecksumOK, part.Facts, version >= 7
 	s.rules.TrustCompressed = s.b.TrustCompressed
 	records, h, err := s.b.log.openers.prepare(&s.ctx, part.Records, &s.rules)
 	if err == nil && h.IsTransactional() {

@@ -1,5 +1,7 @@
 package wire
 
+import "github.com/tidemarkmq/tidemark/tiering/batch"
+
 // Produce is a decoded Produce request (v3–v13) and, in the same place, its answer. It is reused: nothing in it may be kept after the call
 // that carries it is done.
 type Produce struct {
@@ -31,6 +33,8 @@ type ProducePart struct {
 	// ChecksumOK says that Records start with a v2 batch whose declared length lies within Records and whose CRC32C is right. It was
 	// computed while the bytes were in cache; a second batch behind the first is not covered.
 	ChecksumOK bool
+	// Facts are about the records of that batch, when they are not compressed: they were walked while the bytes were in cache.
+	Facts batch.Facts
 
 	// The answer, filled in by the handler before Done. The decoder sets ErrorCode 0, offsets, timestamp and leader to -1.
 	ErrorCode       int16

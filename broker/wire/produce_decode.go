@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"io"
+
+	"github.com/tidemarkmq/tidemark/tiering/batch"
 )
 
 // StepBytes is how much of a frame is read at once, so that the checksum finds the bytes still in cache.
@@ -151,36 +153,42 @@ func (r *pull) skipTags() {
 	}
 }
 
-// records takes n bytes of record batch and computes the first batch's checksum as the bytes arrive.
-func (r *pull) records(n int) (b []byte, ok bool) {
+// records takes n bytes of record batch for p, and computes the first batch's checksum and walks its records as the bytes arrive.
+func (r *pull) records(n int, p *ProducePart) {
+	p.Records, p.ChecksumOK, p.Facts = nil, false, batch.Facts{}
 	if n < 0 || r.err != nil {
-		return nil, false
+		return
 	}
 	if n > len(r.buf)-r.pos {
 		r.fail(errShort)
-		return nil, false
+		return
 	}
 	start := r.pos
 	if n < batchHeaderBytes || !r.need(batchHeaderBytes) {
-		return r.span(n), false
+		p.Records = r.span(n)
+		return
 	}
 	h := r.buf[start:]
 	length := int64(int32(binary.BigEndian.Uint32(h[batchLengthAt:])))
 	if h[batchMagicAt] != 2 || length+batchLengthOverhead < batchHeaderBytes || length+batchLengthOverhead > int64(n) {
-		return r.span(n), false
+		p.Records = r.span(n)
+		return
 	}
 	end := start + int(length) + batchLengthOverhead
+	scan := batch.NewScan(h, end-start)
 	var crc uint32
 	for at := start + batchChecksummedAt; at < end; {
 		if r.have <= at && !r.more(at+1) {
-			return nil, false
+			return
 		}
 		to := min(r.have, end)
 		crc = crc32.Update(crc, castagnoli, r.buf[at:to])
+		scan.Advance(r.buf[start:to])
 		at = to
 	}
-	ok = crc == binary.BigEndian.Uint32(h[batchCRCAt:])
-	return r.span(n), ok
+	p.ChecksumOK = crc == binary.BigEndian.Uint32(h[batchCRCAt:])
+	p.Facts = scan.Facts()
+	p.Records = r.span(n)
 }
 
 // ProduceDecoder decodes Produce requests while their bytes arrive. The zero value is ready; it may be reused, not shared.
@@ -268,7 +276,7 @@ func (d *ProduceDecoder) topic(version int16, p *Produce, small int) int {
 			part.Topic = p.keepName(name)
 		}
 		part.Partition = r.int32()
-		part.Records, part.ChecksumOK = r.records(r.length(flex, true))
+		r.records(r.length(flex, true), &part)
 		if flex {
 			r.skipTags()
 		}

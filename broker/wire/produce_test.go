@@ -12,6 +12,8 @@ import (
 	"testing/iotest"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemarkmq/tidemark/tiering/batch"
 )
 
 // produceFrame is a whole request without its length.
@@ -413,5 +415,62 @@ func BenchmarkProduce(b *testing.B) {
 				out = AppendProduceResponse(out[:0], 1, &p)
 			}
 		})
+	}
+}
+
+// TestProduceFacts: records are walked while they arrive, with the same outcome as when they are all there.
+func TestProduceFacts(t *testing.T) {
+	const ms = 1_700_000_000_000
+	var two batch.Builder
+	for i := range 20_000 { // over two steps
+		two.Add(ms+int64(i%100), []byte("k"), bytes.Repeat([]byte{byte(i)}, i%40))
+	}
+	two.Add(ms+7, nil, bytes.Repeat([]byte("v"), 2*StepBytes))
+	lz4 := batch.Builder{Codec: batch.CodecLZ4}
+	lz4.Add(ms, nil, []byte("v"))
+	build := func(b *batch.Builder) []byte {
+		out, err := b.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	good, compressed := build(&two), build(&lz4)
+	damaged := bytes.Clone(good)
+	damaged[len(good)/2] ^= 0xff
+	walked := batch.Facts{Sound: true, NullKey: true, MinMs: ms, MaxMs: ms + 99}
+	req := kmsg.NewPtrProduceRequest()
+	req.Version = 9
+	rt := kmsg.NewProduceRequestTopic()
+	for _, records := range [][]byte{good, compressed, nil, append(bytes.Clone(good), "behind"...), damaged, good[:len(good)-1]} {
+		tp := kmsg.NewProduceRequestTopicPartition()
+		tp.Records = records
+		rt.Partitions = append(rt.Partitions, tp)
+	}
+	req.Topics = append(req.Topics, rt)
+	whole := produceFrame(req)
+	for name, src := range map[string]func(io.Reader) io.Reader{
+		"as it comes": func(r io.Reader) io.Reader { return r },
+		"halves":      iotest.HalfReader,
+		"bytes":       iotest.OneByteReader,
+	} {
+		var d ProduceDecoder
+		var p Produce
+		frame := make([]byte, len(whole))
+		copy(frame, whole[:PrefixBytes])
+		if _, err := d.Decode(src(bytes.NewReader(whole[PrefixBytes:])), frame, PrefixBytes, &p); err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range []batch.Facts{walked, {}, {}, walked} {
+			if got := p.Parts[i].Facts; got.Sound != want.Sound || want.Sound && got != want {
+				t.Errorf("%s, part %d: %+v, want %+v", name, i, got, want)
+			}
+		}
+		if last := p.Parts[5]; last.Facts != (batch.Facts{}) || last.ChecksumOK {
+			t.Errorf("%s: part of a batch: %+v", name, last.Facts)
+		}
+		if p.Parts[4].ChecksumOK {
+			t.Errorf("%s: damage was not seen", name)
+		}
 	}
 }

@@ -12,6 +12,8 @@ import (
 // slice. The returned bytes are b itself or that new slice, with a header that matches and a valid CRC. The common case
 // changes and allocates nothing.
 //
+// The records of an uncompressed batch that a Scan has found to follow the rules (Rules.Facts) are not looked at again.
+//
 // A compressed batch is opened with o. With none, or with one that may use too little memory, the error wraps ErrMemory:
 // nothing is decided then, and Prepare is to be called again with another one. LargeOpenerBytes are always enough.
 //
@@ -35,6 +37,8 @@ func Prepare(b []byte, rules *Rules, o *Opener) ([]byte, Header, error) {
 	section := b[HeaderBytes:h.SizeBytes]
 	maxMs := h.MaxTimestampMs
 	switch {
+	case h.Codec() == CodecNone && rules.Facts.settle(rules):
+		maxMs = rules.Facts.MaxMs
 	case h.Codec() == CodecNone:
 		maxMs, err = checkSection(section, &h, rules)
 	case !recode && !needsRecords(&h, rules):

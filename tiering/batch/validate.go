@@ -47,6 +47,7 @@ type Rules struct {
 	MaxInflatedBytes int   // bound on the uncompressed records of a compressed batch; 0: DefaultMaxInflatedBytes
 	TrustCompressed  bool  // open compressed batches only when another rule needs their records
 	ChecksumOK       bool  // the CRC was checked while the batch was read
+	Facts            Facts // of a Scan of the same batch, so that its records need no second look; zero: there was none
 	ZstdAllowed      bool  // Produce v7 and later
 	KeyRequired      bool  // cleanup.policy has compact
 	LogAppendTime    bool  // message.timestamp.type=LogAppendTime
