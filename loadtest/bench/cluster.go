@@ -21,7 +21,12 @@ const (
 	adminTimeout = 2 * time.Minute
 	// nullCluster is the id of the broker that keeps nothing: it is the ceiling, and nothing in it can be verified.
 	nullCluster = "nullbroker"
+	// growBy is how many partitions a topic gets at a time where the broker does not take all at once.
+	growBy = 5000
 )
+
+// ErrNoTransactions says that the broker serves none.
+var ErrNoTransactions = errors.New("this broker serves no transactions")
 
 // cluster is the broker under load as an administrator sees it.
 type cluster struct {
@@ -61,7 +66,7 @@ func (c *cluster) requireTransactions(ctx context.Context) error {
 	for _, v := range versions {
 		for _, key := range []kmsg.Key{kmsg.InitProducerID, kmsg.AddPartitionsToTxn, kmsg.EndTxn} {
 			if _, _, ok := v.KeyVersions(key.Int16()); !ok && v.Err == nil {
-				return fmt.Errorf("this broker serves no transactions: it does not list %s", key.Name())
+				return fmt.Errorf("%w: it does not list %s", ErrNoTransactions, key.Name())
 			}
 		}
 	}
@@ -73,11 +78,7 @@ func (c *cluster) prepare(ctx context.Context, s *spec.Spec, topic string) error
 	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()
 	if !s.Existing {
-		configs := map[string]*string{}
-		for name, value := range s.TopicConfigs {
-			configs[name] = &value
-		}
-		if _, err := c.admin.CreateTopic(ctx, int32(s.Partitions), int16(s.ReplicationFactor), configs, topic); err != nil {
+		if err := c.create(ctx, s, topic); err != nil {
 			return fmt.Errorf("create topic %s: %w", topic, err)
 		}
 	}
@@ -92,6 +93,33 @@ func (c *cluster) prepare(ctx context.Context, s *spec.Spec, topic string) error
 			return fmt.Errorf("topic %s: %w", topic, err)
 		}
 	}
+}
+
+// create makes the topic. Kafka's controller takes at most 10,000 changes in a request (POLICY_VIOLATION), so very many partitions
+// come in steps there.
+func (c *cluster) create(ctx context.Context, s *spec.Spec, topic string) error {
+	configs := map[string]*string{}
+	for name, value := range s.TopicConfigs {
+		configs[name] = &value
+	}
+	_, err := c.admin.CreateTopic(ctx, int32(s.Partitions), int16(s.ReplicationFactor), configs, topic)
+	if s.Partitions <= growBy || !errors.Is(err, kerr.PolicyViolation) {
+		return err
+	}
+	if _, err := c.admin.CreateTopic(ctx, growBy, int16(s.ReplicationFactor), configs, topic); err != nil {
+		return err
+	}
+	for n := growBy; n < s.Partitions; {
+		n = min(n+growBy, s.Partitions)
+		grown, err := c.admin.UpdatePartitions(ctx, n, topic)
+		if err == nil {
+			err = grown.Error()
+		}
+		if err != nil {
+			return fmt.Errorf("grow to %d partitions: %w", n, err)
+		}
+	}
+	return nil
 }
 
 var errNotReady = errors.New("not all partitions have leaders")

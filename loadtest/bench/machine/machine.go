@@ -12,7 +12,22 @@ type Sample struct {
 	Server, Client          time.Duration
 	ServerRSS, ClientRSS    int64
 	ServerPeak, ClientPeak  int64
+	Servers                 []Use         // the server's share by the process ids asked for, in their order, each with its children
+	Others                  time.Duration // of processes that are neither the server nor started by this one; the kernel's own threads are none
 	Busy, Steal, PressureAt time.Duration // of all CPUs; time in which some task waited for a CPU
+}
+
+// Use is what one process and its children have used.
+type Use struct {
+	CPU       time.Duration
+	RSS, Peak int64 // bytes
+}
+
+// ServerUse is one server process's share of a run.
+type ServerUse struct {
+	CPU     float64 `json:"cpuSeconds"`
+	RSS     int64   `json:"rssBytes"`
+	PeakRSS int64   `json:"peakRssBytes"`
 }
 
 // Report is the difference of two samples, as results have it.
@@ -26,8 +41,11 @@ type Report struct {
 	ClientPeakRSS int64   `json:"clientPeakRssBytes"`
 	Pressure      float64 `json:"cpuPressure"` // share of the time in which some task waited for a CPU; −1: unknown
 	Steal         float64 `json:"steal"`       // share of the machine that the hypervisor took
-	Foreign       float64 `json:"foreignCpus"` // CPUs that neither server nor client used; the kernel's own work for the disk is in it
+	Foreign       float64 `json:"foreignCpus"` // CPUs that other processes used
+	Kernel        float64 `json:"kernelCpus"`  // CPUs that no process used: interrupts, network, writing back what the page cache holds
 	Disturbed     bool    `json:"disturbed"`
+
+	Servers []ServerUse `json:"servers,omitempty"` // by process id asked for, where there are several
 }
 
 // Limits above which a run counts as disturbed by others.
@@ -52,8 +70,14 @@ func Between(a, b Sample, wall time.Duration, cpus int, hasServer bool) Report {
 	}
 	r.Disturbed = r.Steal > stealLimit
 	if hasServer {
-		r.Foreign = max(0, ((b.Busy-a.Busy)-(b.Server-a.Server)-(b.Client-a.Client)).Seconds()/wall.Seconds())
+		r.Foreign = max(0, (b.Others-a.Others).Seconds()/wall.Seconds())
+		r.Kernel = max(0, ((b.Busy-a.Busy)-(b.Server-a.Server)-(b.Client-a.Client)-(b.Others-a.Others)).Seconds()/wall.Seconds())
 		r.Disturbed = r.Disturbed || r.Foreign > foreignLimit*float64(cpus)
+	}
+	if len(b.Servers) > 1 && len(a.Servers) == len(b.Servers) {
+		for i, u := range b.Servers {
+			r.Servers = append(r.Servers, ServerUse{CPU: (u.CPU - a.Servers[i].CPU).Seconds(), RSS: u.RSS, PeakRSS: u.Peak})
+		}
 	}
 	return r
 }

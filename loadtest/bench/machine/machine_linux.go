@@ -18,19 +18,110 @@ const tick = 10 * time.Millisecond // the kernel's, in /proc
 // Take samples now. Servers are given by process id; their children count as well. A server that does not exist is an error.
 func Take(servers []int) (Sample, error) {
 	s := Sample{Known: true, PressureAt: -1}
+	all, err := processes()
+	if err != nil {
+		return s, err
+	}
+	children := map[int][]int{}
+	for pid, p := range all {
+		children[p.parent] = append(children[p.parent], pid)
+	}
+	seen := map[int]bool{}
 	for _, pid := range servers {
-		if err := s.addTree(pid, 0); err != nil {
-			return s, err
+		u, err := process.UsageOf(pid)
+		if err != nil {
+			return s, fmt.Errorf("server process %d: %w (%w)", pid, ErrNoProcess, err)
 		}
+		use := Use{u.CPU, u.RSSBytes, u.PeakRSSBytes}
+		seen[pid] = true
+		walk(pid, children, seen, func(child int) {
+			if u, err := process.UsageOf(child); err == nil { // it may have ended meanwhile
+				use.CPU, use.RSS, use.Peak = use.CPU+u.CPU, use.RSS+u.RSSBytes, use.Peak+u.PeakRSSBytes
+			}
+		})
+		s.Servers = append(s.Servers, use)
+		s.Server, s.ServerRSS, s.ServerPeak = s.Server+use.CPU, s.ServerRSS+use.RSS, s.ServerPeak+use.Peak
 	}
 	own, err := process.UsageOf(os.Getpid())
 	if err != nil {
 		return s, err
 	}
 	s.Client, s.ClientRSS, s.ClientPeak = own.CPU, own.RSSBytes, own.PeakRSSBytes
+	seen[os.Getpid()] = true
+	walk(os.Getpid(), children, seen, func(int) {}) // what this process has started disturbs nobody: it belongs to the test
+	for pid, p := range all {
+		if !seen[pid] && pid != kernelThreads && p.parent != kernelThreads {
+			s.Others += p.cpu
+		}
+	}
+	return s, s.system()
+}
+
+// walk calls do for all below pid that were not seen yet.
+func walk(pid int, children map[int][]int, seen map[int]bool, do func(int)) {
+	for _, child := range children[pid] {
+		if !seen[child] {
+			seen[child] = true
+			do(child)
+			walk(child, children, seen, do)
+		}
+	}
+}
+
+// kernelThreads is the parent of all of them.
+const kernelThreads = 2
+
+// one is a process: its CPU time with that of children that have ended, so that nothing is lost with them.
+type one struct {
+	parent int
+	cpu    time.Duration
+}
+
+// processes reads all that there are now.
+func processes() (map[int]one, error) {
+	names, err := readNames("/proc")
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[int]one, len(names))
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
+		if err != nil {
+			continue
+		}
+		stat, err := os.ReadFile("/proc/" + name + "/stat")
+		if err != nil {
+			continue // it has ended
+		}
+		fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+		if len(fields) < 15 {
+			continue
+		}
+		p := one{}
+		p.parent, _ = strconv.Atoi(string(fields[1]))
+		for _, f := range fields[11:15] { // utime, stime, cutime, cstime
+			n, _ := strconv.ParseInt(string(f), 10, 64)
+			p.cpu += time.Duration(n) * tick
+		}
+		all[pid] = p
+	}
+	return all, nil
+}
+
+func readNames(dir string) ([]string, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return d.Readdirnames(-1)
+}
+
+// system reads what the whole machine has used.
+func (s *Sample) system() error {
 	stat, err := os.ReadFile("/proc/stat")
 	if err != nil {
-		return s, err
+		return err
 	}
 	line, _, _ := bytes.Cut(stat, []byte("\n"))
 	for i, f := range strings.Fields(string(line)) { // cpu user nice system idle iowait irq softirq steal guest guest_nice
@@ -47,40 +138,6 @@ func Take(servers []int) (Sample, error) {
 			total, _, _ = strings.Cut(total, "\n")
 			if micros, err := strconv.ParseInt(total, 10, 64); err == nil {
 				s.PressureAt = time.Duration(micros) * time.Microsecond
-			}
-		}
-	}
-	return s, nil
-}
-
-// maxDepth bounds the walk over children.
-const maxDepth = 8
-
-func (s *Sample) addTree(pid, depth int) error {
-	u, err := process.UsageOf(pid)
-	if err != nil {
-		if depth > 0 {
-			return nil // a child that has ended meanwhile
-		}
-		return fmt.Errorf("server process %d: %w (%w)", pid, ErrNoProcess, err)
-	}
-	s.Server += u.CPU
-	s.ServerRSS += u.RSSBytes
-	s.ServerPeak += u.PeakRSSBytes
-	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
-	if err != nil || depth == maxDepth {
-		return nil
-	}
-	for _, t := range tasks {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", pid, t.Name()))
-		if err != nil {
-			continue // it has ended, or this kernel does not tell
-		}
-		for _, f := range bytes.Fields(text) {
-			if child, err := strconv.Atoi(string(f)); err == nil {
-				if err := s.addTree(child, depth+1); err != nil {
-					return err
-				}
 			}
 		}
 	}

@@ -185,7 +185,7 @@ func facts(r *result.Result) [][2]string {
 		{"Client", r.Client.Version},
 	}
 	if u := r.Usage; u.Known {
-		f = append(f, [2]string{"Disturbance", fmt.Sprintf("CPU pressure %.0f %%, steal %.1f %%, others used %s CPUs", 100*max(0, u.Pressure), 100*u.Steal, result.Number(u.Foreign))})
+		f = append(f, [2]string{"Disturbance", fmt.Sprintf("CPU pressure %.0f %%, steal %.1f %%, other processes used %s CPUs, the kernel by itself %s", 100*max(0, u.Pressure), 100*u.Steal, result.Number(u.Foreign), result.Number(u.Kernel))})
 	} else {
 		f = append(f, [2]string{"CPU and memory", "not available on this system"})
 	}

@@ -180,7 +180,7 @@ func (r *Result) remarks(b *strings.Builder) {
 		}
 		others := ""
 		if r.HasServer {
-			others = fmt.Sprintf(", others used %s CPUs", Number(u.Foreign))
+			others = fmt.Sprintf(", other processes used %s CPUs, the kernel by itself %s", Number(u.Foreign), Number(u.Kernel))
 		}
 		fmt.Fprintf(b, "machine: CPU pressure %s, steal %.1f %%%s", pressure, 100*u.Steal, others)
 		if u.Disturbed {
