@@ -238,6 +238,7 @@ func (l *Log) finish(g *group) error {
 		l.durable.Store(uint64(g.end()))
 	}
 	g.slab.unwritten--
+	g.slab.end, g.slab.lastUse = g.end(), time.Now()
 	l.grantLocked()
 	l.mu.Unlock()
 	if err == nil {

@@ -174,6 +174,7 @@ func (l *Log) Run(ctx context.Context) error {
 	prepareCtx, stopPreparing := context.WithCancel(context.WithoutCancel(ctx))
 	var preparing sync.WaitGroup
 	preparing.Go(func() { l.prepareLoop(prepareCtx, first) })
+	preparing.Go(func() { l.relaxLoop(prepareCtx) })
 	stop := context.AfterFunc(ctx, func() {
 		l.mu.Lock()
 		l.closing = true

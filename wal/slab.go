@@ -3,6 +3,7 @@ package wal
 import (
 	"fmt"
 	"sync/atomic"
+	"time"
 	"unsafe"
 )
 
@@ -19,8 +20,11 @@ type slab struct {
 	pool  *slabPool
 
 	// Guarded by Log.mu.
-	used      int // bytes taken by closed groups
-	unwritten int // groups not completed yet, the open one included
+	used      int       // bytes taken by closed groups
+	unwritten int       // groups not completed yet, the open one included
+	end       Position  // of its last completed group
+	lastUse   time.Time // when that was completed
+	touched   bool      // its memory may be more than address space
 }
 
 func (s *slab) generation() uint64 { return s.state.Load() >> pinBits }
@@ -66,6 +70,7 @@ func (p *slabPool) take() *slab {
 	s := p.free[len(p.free)-1]
 	p.free = p.free[:len(p.free)-1]
 	checkTaken(s)
+	s.touched = true
 	return s
 }
 
