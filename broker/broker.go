@@ -36,6 +36,7 @@ type Info struct {
 type Broker struct {
 	config  Config
 	configs *configs.Registry
+	memory  *MemoryPlan
 	logger  *slog.Logger
 	metrics *admin.Metrics
 	meter   metric.Meter
@@ -67,12 +68,21 @@ func New(c Config, logger *slog.Logger) (*Broker, error) {
 	}
 	b := &Broker{config: c, logger: logger, nodeID: metadata.BrokerID(c.NodeID), fatal: make(chan error, 1)}
 	b.seams = b.production()
-	return b, b.prepare()
+	if err := b.prepare(); err != nil {
+		return nil, err
+	}
+	return b, nil
 }
+
+// Memory says what the broker holds in memory at most, for who sets the limits of the process.
+func (b *Broker) Memory() MemoryPlan { return *b.memory }
 
 // prepare makes what needs nothing but the configuration.
 func (b *Broker) prepare() error {
 	var err error
+	if b.memory, err = b.config.fitMemory(int64(b.seams.slabBytes)); err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
 	b.configs, err = configs.New(configs.Options{Static: staticConfigs(b.config), MaxBatchBytes: int64(b.seams.slabBytes - b.seams.slabBytes/128)})
 	if err != nil {
 		return fmt.Errorf("configuration: kafka: %w", err)
@@ -272,7 +282,7 @@ func (b *Broker) openParts(ctx, life context.Context, self metadata.Broker, open
 	})
 	b.catalog = tiering.NewCatalog(tiering.CatalogOptions{
 		Store: b.coldStore, Partitions: b.meta, Cluster: b.meta.Image().ClusterID(),
-		CacheBytes: b.config.BlockCacheBytes / 4, Logger: b.logger.With("part", "tiering"), Meter: b.meter,
+		CacheBytes: b.config.indexBytes(), Logger: b.logger.With("part", "tiering"), Meter: b.meter,
 	})
 	opened.add("the catalog", func() error { b.catalog.Close(); return nil })
 	if err = b.catalog.Load(ctx, b.meta); err != nil {

@@ -27,12 +27,13 @@ type Config struct {
 	Etcd               EtcdConfig    `key:"etcd"`
 	ObjectStore        StoreConfig   `key:"object-store"`
 	WAL                WALConfig     `key:"wal"`
-	TailCacheBytes     int64         `key:"tail-cache-bytes" help:"memory for the newest records, outside the Go heap"`
-	BlockCacheBytes    int64         `key:"block-cache-bytes" help:"memory for blocks and indexes read from the object store"`
-	RequestMemoryBytes int64         `key:"request-memory-bytes" help:"memory for requests being read and answered, over all connections"`
+	MemoryBytes        int64         `key:"memory-bytes" help:"memory that the process may use; 0: its container's limit, if there is one. Sizes that are not stated are smaller where they would not fit"`
+	TailCacheBytes     int64         `key:"tail-cache-bytes" help:"memory for the newest records, outside the Go heap; 0: 128MiB, or less as memory-bytes says"`
+	BlockCacheBytes    int64         `key:"block-cache-bytes" help:"memory for blocks read from the object store, and a quarter more for indexes; 0: 128MiB, or less as memory-bytes says"`
+	RequestMemoryBytes int64         `key:"request-memory-bytes" help:"memory for requests being read, over all connections, and as a measure of that for decoded ones and for answers; 0: 256MiB, or less as memory-bytes says"`
 	MaxConnections     int           `key:"max-connections" help:"client connections at most"`
 	CheckCompressed    bool          `key:"check-compressed" help:"decompress the batches of producers and check each record, as Kafka does; false saves that CPU, and then a faulty producer can store batches that no consumer can read"`
-	SealBytes          int64         `key:"seal-bytes" help:"records are moved to the object store once this many bytes wait"`
+	SealBytes          int64         `key:"seal-bytes" help:"records are moved to the object store once this many bytes wait; four times as many may be on their way; 0: 64MiB, or less as memory-bytes says"`
 	SealAge            time.Duration `key:"seal-age" help:"records are moved to the object store once they have waited this long"`
 	AbsorbEvery        time.Duration `key:"absorb-every" help:"time between publications of partition manifests"`
 	DeleteGrace        time.Duration `key:"delete-grace" help:"time between an object's last mention and its deletion, at least 10s"`
@@ -64,30 +65,26 @@ type StoreConfig struct {
 // WALConfig shapes the write-ahead log.
 type WALConfig struct {
 	SegmentBytes int64  `key:"segment-bytes" help:"size of one segment file"`
-	MaxBytes     int64  `key:"max-bytes" help:"disk space of records that are not in the object store yet, where a batch counts at least 1 KiB; beyond it producers wait"`
+	MaxBytes     int64  `key:"max-bytes" help:"disk space of records that are not in the object store yet, where a batch counts at least 1 KiB (up to 4 KiB where memory is scarce); beyond it producers wait; 0: 4GiB, or less as memory-bytes says"`
 	Sync         string `key:"sync" help:"auto, direct (O_DIRECT and O_DSYNC) or data (fdatasync)"`
 	AcceptLoss   bool   `key:"accept-loss" help:"start although the log of a former run is missing; what was acknowledged and only there is lost for good"`
 }
 
 // Default returns the settings of a production broker that no operator needs to state. Node id, etcd, object store, data
-// folder and durability have no default.
+// folder and durability have no default; sizes of 0 are completed by New so that they fit into the memory that there is.
 func Default() Config {
 	return Config{
-		NodeID:             -1,
-		Listeners:          []string{"127.0.0.1:9092"},
-		AdminListener:      "127.0.0.1:9644",
-		Etcd:               EtcdConfig{Prefix: "/tidemark"},
-		WAL:                WALConfig{SegmentBytes: 64 << 20, MaxBytes: 4 << 30, Sync: "auto"},
-		TailCacheBytes:     128 << 20,
-		BlockCacheBytes:    128 << 20,
-		RequestMemoryBytes: 256 << 20,
-		MaxConnections:     10_000,
-		CheckCompressed:    true,
-		SealBytes:          64 << 20,
-		SealAge:            5 * time.Second,
-		AbsorbEvery:        5 * time.Minute,
-		DeleteGrace:        10 * time.Minute,
-		Kafka:              map[string]string{},
+		NodeID:          -1,
+		Listeners:       []string{"127.0.0.1:9092"},
+		AdminListener:   "127.0.0.1:9644",
+		Etcd:            EtcdConfig{Prefix: "/tidemark"},
+		WAL:             WALConfig{SegmentBytes: 64 << 20, Sync: "auto"},
+		MaxConnections:  10_000,
+		CheckCompressed: true,
+		SealAge:         5 * time.Second,
+		AbsorbEvery:     5 * time.Minute,
+		DeleteGrace:     10 * time.Minute,
+		Kafka:           map[string]string{},
 	}
 }
 
@@ -137,19 +134,26 @@ func (c *Config) Validate() error {
 	default:
 		bad("wal.sync", "%q is none of auto, direct, data", c.WAL.Sync)
 	}
-	for key, r := range map[string]struct{ got, least, most int64 }{
+	ranges := map[string]struct{ got, least, most int64 }{
 		"node-id":              {int64(max(c.NodeID, 0)), 0, 1<<31 - 1},
 		"wal.segment-bytes":    {c.WAL.SegmentBytes, 16 << 20, 4 << 30},
+		"memory-bytes":         {c.MemoryBytes, 0, 1 << 50},
 		"wal.max-bytes":        {c.WAL.MaxBytes, 4 * c.WAL.SegmentBytes, 1 << 50},
-		"tail-cache-bytes":     {c.TailCacheBytes, 32 << 20, 1 << 40},
-		"block-cache-bytes":    {c.BlockCacheBytes, 16 << 20, 1 << 40},
-		"request-memory-bytes": {c.RequestMemoryBytes, 16 << 20, 1 << 40},
+		"tail-cache-bytes":     {c.TailCacheBytes, leastTailBytes, 1 << 40},
+		"block-cache-bytes":    {c.BlockCacheBytes, leastCacheBytes, 1 << 40},
+		"request-memory-bytes": {c.RequestMemoryBytes, leastCacheBytes, 1 << 40},
 		"max-connections":      {int64(c.MaxConnections), 1, 1 << 20},
 		"seal-bytes":           {c.SealBytes, 1 << 20, 1 << 30},
 		"seal-age (ms)":        {c.SealAge.Milliseconds(), 50, 3_600_000},
 		"absorb-every (ms)":    {c.AbsorbEvery.Milliseconds(), 100, 86_400_000},
 		"delete-grace (ms)":    {c.DeleteGrace.Milliseconds(), minDeleteGrace.Milliseconds(), 604_800_000},
-	} {
+	}
+	for _, key := range []string{"wal.max-bytes", "tail-cache-bytes", "block-cache-bytes", "request-memory-bytes", "seal-bytes"} {
+		if ranges[key].got == 0 {
+			delete(ranges, key) // left open
+		}
+	}
+	for key, r := range ranges {
 		if r.got < r.least || r.got > r.most {
 			bad(key, "%d is outside %d to %d", r.got, r.least, r.most)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime/debug"
 
 	"github.com/tidemarkmq/tidemark/metadata"
 	"github.com/tidemarkmq/tidemark/objectstore"
@@ -17,7 +18,8 @@ type seams struct {
 	openKV    func(context.Context) (metadata.KV, func(), error)
 	openStore func(context.Context) (store, error)
 	listen    func(addr string) (net.Listener, error)
-	slabBytes int // size of one piece of the tail cache, and so of the largest record batch
+	freeHeap  func() // gives unused memory of the Go heap back to the system; nil: not here
+	slabBytes int    // size of one piece of the tail cache, and so of the largest record batch
 }
 
 // store is an open object store.
@@ -34,6 +36,7 @@ func (b *Broker) production() seams {
 		openKV:    b.openEtcd,
 		openStore: b.dialStore,
 		listen:    func(addr string) (net.Listener, error) { return net.Listen("tcp", addr) },
+		freeHeap:  debug.FreeOSMemory,
 		slabBytes: 8 << 20,
 	}
 }

@@ -84,7 +84,7 @@ func (s *serving) start(ctx, life context.Context, listeners []net.Listener) err
 	}}
 	h := &handler.Broker{
 		NodeID: b.nodeID, Incarnation: func() metadata.Incarnation { return b.incarnation }, Meta: b.meta, Partitions: s.partitions,
-		Groups: groups, Configs: b.configs, Opener: o, TrustCompressed: !b.config.CheckCompressed, LogDir: b.config.DataDir, Logger: b.logger.With("part", "handler"), Meter: b.meter,
+		Groups: groups, Configs: b.configs, Opener: o, TrustCompressed: !b.config.CheckCompressed, SlowReadBytes: b.config.slowReadBytes(), LogDir: b.config.DataDir, Logger: b.logger.With("part", "handler"), Meter: b.meter,
 	}
 	o.config = h.TopicConfig
 	h.Start()
@@ -100,6 +100,9 @@ func (s *serving) start(ctx, life context.Context, listeners []net.Listener) err
 	s.presence = startPart(life, s.keepRegistered, b.fail)
 	b.spawn(life, "changes", func(ctx context.Context) error { return s.follow(ctx, h, o) })
 	b.spawn(life, "health", s.watchLog)
+	if b.seams.freeHeap != nil {
+		b.spawn(life, "idle memory", s.freeIdleHeap)
+	}
 	s.startMaintainer(life)
 	return s.startServer(life, h, listeners)
 }
@@ -135,7 +138,7 @@ func (s *serving) openLog(ctx, life context.Context) error {
 	}
 	s.uploader = tiering.NewUploader(tiering.UploaderOptions{
 		Stream: s.log, StreamID: s.stream.ID, Revision: s.stream.Revision, FirstSeq: 1, Catalog: b.catalog, Store: b.store, Meta: b.meta,
-		SealBytes: b.config.SealBytes, SealAge: b.config.SealAge, OnCommitted: s.partitions.Committed, Logger: b.logger.With("part", "tiering"),
+		InFlight: sealsInMemory, SealBytes: b.config.SealBytes, SealAge: b.config.SealAge, OnCommitted: s.partitions.Committed, Logger: b.logger.With("part", "tiering"),
 	})
 	s.writer = startPart(life, s.log.Run, func(err error) {
 		s.partitions.Fail(err)
@@ -184,7 +187,8 @@ func (s *serving) startServer(life context.Context, h *handler.Broker, listeners
 	var err error
 	s.server, err = server.New(server.Options{
 		Handler: h, Logger: b.logger.With("part", "server"), Meter: b.meter,
-		MaxRequestBytes: int(s.brokerInt("socket.request.max.bytes")), MemoryBytes: b.config.RequestMemoryBytes,
+		MaxRequestBytes: int(s.brokerInt("socket.request.max.bytes")),
+		MemoryBytes:     b.config.RequestMemoryBytes, ControlBytes: b.config.controlBytes(), DecodedBytes: b.config.decodedBytes(),
 		MaxConnections: b.config.MaxConnections, IdleTimeout: time.Duration(s.brokerInt("connections.max.idle.ms")) * time.Millisecond,
 	})
 	if err != nil {

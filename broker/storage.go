@@ -28,7 +28,8 @@ func (b *Broker) openMetadata(ctx context.Context) (*metadata.Store, func(), err
 		return nil, nil, err
 	}
 	meta, err := metadata.Open(ctx, kv, metadata.Options{
-		Prefix: b.config.Etcd.Prefix, ClusterID: b.config.ClusterID, Logger: b.logger.With("part", "metadata"), Meter: b.meter,
+		Prefix: b.config.Etcd.Prefix, ClusterID: b.config.ClusterID, OffsetCacheBytes: b.config.offsetBytes(),
+		Logger: b.logger.With("part", "metadata"), Meter: b.meter,
 	})
 	if err != nil {
 		closeKV()

@@ -20,16 +20,12 @@ func (b *Broker) streamFolder(id metadata.StreamID) string {
 	return filepath.Join(b.dir.wal(), strconv.FormatInt(int64(id.Epoch()), 10))
 }
 
-// minBatchCharge is what a batch counts at least towards wal.max-bytes: the index of the tails has some 60 bytes of heap for each batch
-// that is not in the object store, which must not grow without bound while the store is away.
-const minBatchCharge = 1 << 10
-
 func (b *Broker) walOptions(id metadata.StreamID) wal.Options {
 	mode := map[string]wal.SyncMode{"auto": wal.SyncAuto, "direct": wal.SyncDirect, "data": wal.SyncData}[b.config.WAL.Sync]
 	return wal.Options{
 		FS: b.dir.files, Dir: b.streamFolder(id), FreeDir: filepath.Join(b.dir.wal(), freeFolder), Epoch: uint64(id.Epoch()), Owner: b.streamOwner(),
 		SegmentBytes: b.config.WAL.SegmentBytes, SlabBytes: b.seams.slabBytes, SlabCount: int(b.config.TailCacheBytes / int64(b.seams.slabBytes)),
-		MaxBytes: b.config.WAL.MaxBytes, MinEntryBytes: minBatchCharge, Sync: mode, Logger: b.logger.With("part", "wal"),
+		MaxBytes: b.config.WAL.MaxBytes, MinEntryBytes: b.memory.chargeBytes, Sync: mode, Logger: b.logger.With("part", "wal"),
 	}
 }
 

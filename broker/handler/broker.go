@@ -32,6 +32,9 @@ type Broker struct {
 	// TrustCompressed opens compressed batches of producers only when the topic's config needs their records.
 	TrustCompressed bool
 
+	// SlowReadBytes bounds what all connections together read from files and the object store, until it is written; 0: 256 MiB.
+	SlowReadBytes int64
+
 	// LogDir is the folder that DescribeLogDirs shows.
 	LogDir string
 

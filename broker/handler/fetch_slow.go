@@ -21,7 +21,7 @@ const (
 	slowReadsPerConn = 8
 	// maxSlowReadBytes bounds one such read, but for a batch that is larger.
 	maxSlowReadBytes = 8 << 20
-	// slowBudgetBytes bounds what all connections read so, from the start of a read until its bytes are written.
+	// slowBudgetBytes bounds what all connections read so, from the start of a read until its bytes are written, unless the broker says otherwise.
 	slowBudgetBytes = 256 << 20
 	// slowKeep is how long what was read is kept for a client that does not come back for it.
 	slowKeep = 5 * time.Second
@@ -40,8 +40,8 @@ type slowReads struct {
 	states map[*fetchState]struct{} // of open connections
 }
 
-func newSlowReads() *slowReads {
-	s := &slowReads{budget: semaphore.NewWeighted(slowBudgetBytes), states: map[*fetchState]struct{}{}}
+func newSlowReads(budgetBytes int64) *slowReads {
+	s := &slowReads{budget: semaphore.NewWeighted(budgetBytes), states: map[*fetchState]struct{}{}}
 	s.life, s.end = context.WithCancel(context.Background())
 	return s
 }

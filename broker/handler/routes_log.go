@@ -1,6 +1,7 @@
 package handler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -47,7 +48,7 @@ type logStats struct {
 func (b *Broker) startLog() {
 	b.log.once.Do(func() {
 		b.log.sessions = newSessionCache(defaultSessionSlots)
-		b.log.slow = newSlowReads()
+		b.log.slow = newSlowReads(cmp.Or(b.SlowReadBytes, slowBudgetBytes))
 		b.log.openers = newOpeners()
 		b.log.producers.refill = make(chan struct{}, 1)
 		if b.Meter == nil {

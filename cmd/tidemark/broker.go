@@ -87,10 +87,12 @@ func run(c broker.Config, newLogger loggerMaker, ready func(broker.Info)) error 
 	if err != nil {
 		return err
 	}
+	source := findMemory(&c)
 	b, err := broker.New(c, logger)
 	if err != nil {
 		return err
 	}
+	tuneRuntime(b.Memory(), source, os.Getenv, logger)
 	return b.Run(untilSignal(logger), ready)
 }
 
