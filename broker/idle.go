@@ -15,7 +15,7 @@ const (
 	idleAppendBytes = 1 << 20
 )
 
-// freeIdleHeap gives the memory that a burst left behind back to the system once it is over. The runtime does so by itself only
+// freeIdleHeap gives the memory that a burst left behind, cached blocks included, back to the system once it is over. The runtime does so by itself only
 // after a collection, and where nothing is allocated none comes for two minutes, nor would it return what is below the heap's
 // goal. The collection costs some milliseconds, at a time when nobody waits for them.
 func (s *serving) freeIdleHeap(ctx context.Context) error {
@@ -30,6 +30,7 @@ func (s *serving) freeIdleHeap(ctx context.Context) error {
 		case <-tick.C:
 			metrics.Read(allocated)
 			if w.look(allocated[0].Value.Uint64(), uint64(s.log.Stats().Appended)) {
+				s.reader.DropUnused()
 				s.broker.seams.freeHeap()
 			}
 		}

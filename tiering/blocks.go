@@ -268,6 +268,17 @@ func (c *blockCache) shedLocked(keep int64) {
 	}
 }
 
+// dropUnused evicts every extent that is not pinned, and leaves their memory to the garbage collector.
+func (c *blockCache) dropUnused() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for last := c.lru.Back(); last != nil; last = c.lru.Back() {
+		c.evictLocked(last.Value.(*extent))
+	}
+	c.shedLocked(0)
+	c.wakeLocked()
+}
+
 func (c *blockCache) forgetLocked(e *extent) {
 	for k := range e.blocks {
 		key := blockKey{e.object, e.blocks[k].Position}

@@ -77,6 +77,9 @@ func (r *Reader) Close() {
 	r.blocks.wg.Wait()
 }
 
+// DropUnused lets go of the blocks that nobody is reading: for a broker that has been idle for a while.
+func (r *Reader) DropUnused() { r.blocks.dropUnused() }
+
 // Chunk is what a Read brought. Release must be called once, when nobody looks at Batches any more: their memory is used again.
 type Chunk struct {
 	// Batches are whole record batches in order, each element one or more of them. The first batch holds the offset that was asked

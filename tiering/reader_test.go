@@ -426,3 +426,40 @@ func TestEpochEnds(t *testing.T) {
 		w.oracle()
 	})
 }
+
+// TestUnusedBlocksAreDropped: what is held stays readable, everything else goes, and is read again when it is asked for.
+func TestUnusedBlocksAreDropped(t *testing.T) {
+	inWorld(t, func(w *world) {
+		p := w.topic("t", 1)[0]
+		w.up()
+		w.fill(p, 3, 40, 5000)
+		r := NewReader(w.catalog, ReaderOptions{FetchBytes: 1 << 20})
+		defer r.Close()
+		used := func() (bytes, free int64) {
+			r.blocks.mu.Lock()
+			defer r.blocks.mu.Unlock()
+			return r.blocks.usedBytes, r.blocks.freeBytes
+		}
+		held, err := r.Read(w.ctx, p, 0, 1)
+		w.check(err)
+		r.blocks.wg.Wait() // read-ahead
+		r.DropUnused()
+		if n, _ := used(); n == 0 {
+			t.Error("what is held does not count")
+		}
+		if !bytes.Equal(bytes.Join(held.Batches, nil), w.log[p][0].bytes) {
+			t.Error("what is held has changed")
+		}
+		held.Release()
+		r.DropUnused()
+		if n, free := used(); n != 0 || free != 0 {
+			t.Errorf("%d bytes in use and %d at hand", n, free)
+		}
+		again, err := r.Read(w.ctx, p, 0, 1)
+		w.check(err)
+		if !bytes.Equal(bytes.Join(again.Batches, nil), w.log[p][0].bytes) {
+			t.Error("read again: something else")
+		}
+		again.Release()
+	})
+}
