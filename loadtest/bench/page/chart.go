@@ -10,29 +10,33 @@ import (
 	"github.com/tidemarkmq/tidemark/loadtest/bench/result"
 )
 
-// point of a line; not a number: a gap.
-type point struct{ x, y float64 }
+// Point of a line; Y not a number: a gap. Low and High, where they differ, are drawn as a whisker.
+type Point struct{ X, Y, Low, High float64 }
 
-// line of a chart. Colours go by place, so that the same thing has the same colour in all charts.
-type line struct {
-	name   string
-	colour int // 1 to 4
-	points []point
+// whisker tells whether there is a spread to be drawn.
+func (p Point) whisker() bool { return p.High > p.Low }
+
+// Line of a chart. Colours go by place, so that the same thing has the same colour in all charts.
+type Line struct {
+	Name   string
+	Colour int // 1 to 4
+	Points []Point
 }
 
-// chart is drawn as SVG with text in the page's own colours.
-type chart struct {
-	title, unit string
-	lines       []line
-	logY        bool
-	xTicks      []tick // nil: plain numbers
-	xLabel      string
-	from        float64 // what lies before is the warm-up; shaded
+// Chart is drawn as SVG with text in the page's own colours.
+type Chart struct {
+	Title, Unit string
+	Lines       []Line
+	LogY        bool
+	XTicks      []Tick // nil: plain numbers
+	XLabel      string
+	From        float64 // what lies before is the warm-up; shaded
 }
 
-type tick struct {
-	at   float64
-	text string
+// Tick is a place on the horizontal axis that has a text.
+type Tick struct {
+	At   float64
+	Text string
 }
 
 // The drawing's size and margins, in its own units.
@@ -43,49 +47,57 @@ const (
 )
 
 // svg draws the chart; empty if it has no points.
-func (c chart) svg() template.HTML {
-	x0, x1, y0, y1, ok := c.bounds()
-	if !ok {
+func (c Chart) svg() template.HTML {
+	if _, _, _, _, ok := c.bounds(); !ok {
 		return ""
 	}
 	var b strings.Builder
-	px := func(x float64) float64 { return left + (x-x0)/(x1-x0)*(width-left-right) }
-	py := func(y float64) float64 {
-		if c.logY {
-			y = math.Log10(max(y, math.Pow(10, y0)))
-		}
-		return height - bottom - (y-y0)/(y1-y0)*(height-top-bottom)
-	}
-	fmt.Fprintf(&b, `<figure><figcaption>%s <span>%s</span></figcaption>`, html.EscapeString(c.title), html.EscapeString(c.unit))
-	if len(c.lines) > 1 {
+	fmt.Fprintf(&b, `<figure><figcaption>%s <span>%s</span></figcaption>`, html.EscapeString(c.Title), html.EscapeString(c.Unit))
+	if len(c.Lines) > 1 {
 		b.WriteString(`<p class="legend">`)
-		for _, l := range c.lines {
-			fmt.Fprintf(&b, `<span><i class="b%d"></i>%s</span>`, l.colour, html.EscapeString(l.name))
+		for _, l := range c.Lines {
+			fmt.Fprintf(&b, `<span><i class="b%d"></i>%s</span>`, l.Colour, html.EscapeString(l.Name))
 		}
 		b.WriteString(`</p>`)
 	}
-	fmt.Fprintf(&b, `<svg viewBox="0 0 %g %g" role="img" aria-label="%s">`, width, height, html.EscapeString(c.title))
-	if c.from > x0 {
-		fmt.Fprintf(&b, `<rect class="warm" x="%.1f" y="%g" width="%.1f" height="%g"/><text class="hint" x="%.1f" y="%g">warm-up</text>`,
-			left, top, px(min(c.from, x1))-left, height-top-bottom, left+6, top+14)
-	}
-	c.axes(&b, px, py, x0, x1, y0, y1)
-	for _, l := range c.lines {
-		l.draw(&b, px, py)
-	}
+	fmt.Fprintf(&b, `<svg viewBox="0 0 %g %g" role="img" aria-label="%s">`, width, height, html.EscapeString(c.Title))
+	c.plot(&b)
 	b.WriteString(`</svg></figure>`)
 	return template.HTML(b.String()) //nolint:gosec // built from numbers and escaped names
 }
 
-func (c chart) bounds() (x0, x1, y0, y1 float64, ok bool) {
+// plot draws axes and lines; the chart must have bounds.
+func (c Chart) plot(b *strings.Builder) {
+	x0, x1, y0, y1, _ := c.bounds()
+	px := func(x float64) float64 { return left + (x-x0)/(x1-x0)*(width-left-right) }
+	py := func(y float64) float64 {
+		if c.LogY {
+			y = math.Log10(max(y, math.Pow(10, y0)))
+		}
+		return height - bottom - (y-y0)/(y1-y0)*(height-top-bottom)
+	}
+	if c.From > x0 {
+		fmt.Fprintf(b, `<rect class="warm" x="%.1f" y="%g" width="%.1f" height="%g"/><text class="hint" x="%.1f" y="%g">warm-up</text>`,
+			left, top, px(min(c.From, x1))-left, height-top-bottom, left+6, top+14)
+	}
+	c.axes(b, px, py, x0, x1, y0, y1)
+	for _, l := range c.Lines {
+		l.draw(b, px, py)
+	}
+}
+
+func (c Chart) bounds() (x0, x1, y0, y1 float64, ok bool) {
 	x0, x1, y0, y1 = math.Inf(1), math.Inf(-1), math.Inf(1), math.Inf(-1)
-	for _, l := range c.lines {
-		for _, p := range l.points {
-			if math.IsNaN(p.y) || c.logY && p.y <= 0 {
+	for _, l := range c.Lines {
+		for _, p := range l.Points {
+			if math.IsNaN(p.Y) || c.LogY && p.Y <= 0 {
 				continue
 			}
 			ok = true
-			x0, x1, y0, y1 = min(x0, p.x), max(x1, p.x), min(y0, p.y), max(y1, p.y)
+			x0, x1, y0, y1 = min(x0, p.X), max(x1, p.X), min(y0, p.Y), max(y1, p.Y)
+			if p.whisker() {
+				y1 = max(y1, p.High)
+			}
 		}
 	}
 	if !ok {
@@ -94,7 +106,7 @@ func (c chart) bounds() (x0, x1, y0, y1 float64, ok bool) {
 	if x1 == x0 {
 		x0, x1 = x0-1, x1+1
 	}
-	if c.logY {
+	if c.LogY {
 		y0, y1 = math.Floor(math.Log10(y0)+1e-9), math.Ceil(math.Log10(y1)-1e-9)
 		if y0 == y1 {
 			y1++
@@ -119,12 +131,12 @@ func niceStep(v float64) float64 {
 	return 10 * p
 }
 
-func (c chart) axes(b *strings.Builder, px, py func(float64) float64, x0, x1, y0, y1 float64) {
+func (c Chart) axes(b *strings.Builder, px, py func(float64) float64, x0, x1, y0, y1 float64) {
 	horizontal := func(y float64) {
 		fmt.Fprintf(b, `<line class="grid" x1="%g" x2="%g" y1="%.1f" y2="%.1f"/><text class="y" x="%g" y="%.1f">%s</text>`,
 			left, width-right, py(y), py(y), left-8, py(y)+4, axisNumber(y))
 	}
-	if c.logY {
+	if c.LogY {
 		for e := y0; e <= y1; e++ {
 			horizontal(math.Pow(10, e))
 		}
@@ -133,21 +145,21 @@ func (c chart) axes(b *strings.Builder, px, py func(float64) float64, x0, x1, y0
 			horizontal(y)
 		}
 	}
-	ticks := c.xTicks
+	ticks := c.XTicks
 	if ticks == nil {
 		step := niceStep((x1 - x0) / 7)
 		for x := math.Ceil(x0/step) * step; x <= x1; x += step {
-			ticks = append(ticks, tick{x, axisNumber(x)})
+			ticks = append(ticks, Tick{x, axisNumber(x)})
 		}
 	}
 	for _, t := range ticks {
-		if t.at >= x0 && t.at <= x1 {
+		if t.At >= x0 && t.At <= x1 {
 			fmt.Fprintf(b, `<line class="tick" x1="%.1f" x2="%.1f" y1="%g" y2="%g"/><text class="x" x="%.1f" y="%g">%s</text>`,
-				px(t.at), px(t.at), height-bottom, height-bottom+4, px(t.at), height-bottom+16, html.EscapeString(t.text))
+				px(t.At), px(t.At), height-bottom, height-bottom+4, px(t.At), height-bottom+16, html.EscapeString(t.Text))
 		}
 	}
 	fmt.Fprintf(b, `<line class="base" x1="%g" x2="%g" y1="%g" y2="%g"/><text class="label" x="%g" y="%g">%s</text>`,
-		left, width-right, height-bottom, height-bottom, width-right, height-3, html.EscapeString(c.xLabel))
+		left, width-right, height-bottom, height-bottom, width-right, height-3, html.EscapeString(c.XLabel))
 }
 
 func axisNumber(v float64) string {
@@ -165,53 +177,58 @@ func axisNumber(v float64) string {
 	return fmt.Sprintf("%.3g", v)
 }
 
-func (l line) draw(b *strings.Builder, px, py func(float64) float64) {
+func (l Line) draw(b *strings.Builder, px, py func(float64) float64) {
 	var path strings.Builder
 	pen := "M"
-	for _, p := range l.points {
-		if math.IsNaN(p.y) {
+	for _, p := range l.Points {
+		if math.IsNaN(p.Y) {
 			pen = "M"
 			continue
 		}
-		fmt.Fprintf(&path, "%s%.1f %.1f", pen, px(p.x), py(p.y))
+		fmt.Fprintf(&path, "%s%.1f %.1f", pen, px(p.X), py(p.Y))
 		pen = "L"
 	}
-	fmt.Fprintf(b, `<path class="l%d" d="%s"/>`, l.colour, path.String())
-	if len(l.points) > 150 {
+	fmt.Fprintf(b, `<path class="l%d" d="%s"/>`, l.Colour, path.String())
+	for _, p := range l.Points {
+		if p.whisker() && !math.IsNaN(p.Y) {
+			fmt.Fprintf(b, `<path class="l%d w" d="M%.1f %.1fV%.1f"/>`, l.Colour, px(p.X), py(p.Low), py(p.High))
+		}
+	}
+	if len(l.Points) > 150 {
 		return
 	}
-	for _, p := range l.points { // what a browser shows when the pointer rests there, without a script
-		if !math.IsNaN(p.y) {
-			fmt.Fprintf(b, `<circle class="hit" cx="%.1f" cy="%.1f" r="6"><title>%s: %s</title></circle>`, px(p.x), py(p.y), html.EscapeString(l.name), result.Number(p.y))
+	for _, p := range l.Points { // what a browser shows when the pointer rests there, without a script
+		if !math.IsNaN(p.Y) {
+			fmt.Fprintf(b, `<circle class="hit" cx="%.1f" cy="%.1f" r="6"><title>%s: %s</title></circle>`, px(p.X), py(p.Y), html.EscapeString(l.Name), result.Number(p.Y))
 		}
 	}
 }
 
 // thin keeps a chart of a long run small: of neighbours, the mean or the greatest stays.
-func thin(points []point, greatest bool) []point {
+func thin(points []Point, greatest bool) []Point {
 	n := (len(points) + mostPoints - 1) / mostPoints
 	if n <= 1 {
 		return points
 	}
-	var out []point
+	var out []Point
 	for i := 0; i < len(points); i += n {
 		some := points[i:min(len(points), i+n)]
-		p, count := point{some[len(some)-1].x, 0}, 0.0
+		p, count := Point{X: some[len(some)-1].X}, 0.0
 		for _, q := range some {
-			if math.IsNaN(q.y) {
+			if math.IsNaN(q.Y) {
 				continue
 			}
 			count++
 			if greatest {
-				p.y = max(p.y, q.y)
+				p.Y = max(p.Y, q.Y)
 			} else {
-				p.y += q.y
+				p.Y += q.Y
 			}
 		}
 		if count == 0 {
-			p.y = math.NaN()
+			p.Y = math.NaN()
 		} else if !greatest {
-			p.y /= count
+			p.Y /= count
 		}
 		out = append(out, p)
 	}

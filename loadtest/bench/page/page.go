@@ -20,6 +20,7 @@ var layout = template.Must(template.New("page").Parse(text))
 
 // view is what the layout shows.
 type view struct {
+	Style                 template.CSS
 	Title, Headline, When string
 	Bad                   string // in a few words, if something is wrong
 	Tiles                 []tile
@@ -35,7 +36,7 @@ type tile struct{ Name, Value, Unit string }
 // Write writes the report of one run.
 func Write(w io.Writer, r *result.Result) error {
 	v := view{
-		Title: r.Name(), Headline: r.Headline(), When: r.Started.Format("2006-01-02 15:04 UTC"), Notes: r.Notes, Charts: charts(r),
+		Style: template.CSS(style), Title: r.Name(), Headline: r.Headline(), When: r.Started.Format("2006-01-02 15:04 UTC"), Notes: r.Notes, Charts: charts(r),
 		Head: []string{"", "p50", "p90", "p99", "p99.9", "p99.99", "max", "mean", "count"}, Facts: facts(r),
 	}
 	if !r.Verified.OK {
@@ -61,7 +62,7 @@ func Write(w io.Writer, r *result.Result) error {
 func WriteComparison(w io.Writer, c *result.Comparison) error {
 	a, b := c.Names()
 	v := view{
-		Title: b + " against " + a, Headline: c.A[0].Headline(), When: fmt.Sprintf("%d runs of each · median (min to max) · ratios are %s ⁄ %s of neighbouring runs", len(c.A), b, a),
+		Style: template.CSS(style), Title: b + " against " + a, Headline: c.A[0].Headline(), When: fmt.Sprintf("%d runs of each · median (min to max) · ratios are %s ⁄ %s of neighbouring runs", len(c.A), b, a),
 		Head: []string{"", a, b, "ratio"}, Notes: c.Notes, Facts: facts(c.A[0]),
 	}
 	for _, r := range c.Rows {
@@ -76,7 +77,7 @@ func WriteComparison(w io.Writer, c *result.Comparison) error {
 		ch := percentileChart(kind)
 		for i, side := range [][]*result.Result{c.A, c.B} {
 			if l, ok := curve(merged(side, kind), names[i], i+1); ok {
-				ch.lines = append(ch.lines, l)
+				ch.Lines = append(ch.Lines, l)
 			}
 		}
 		v.Charts = append(v.Charts, ch.svg())
@@ -85,9 +86,9 @@ func WriteComparison(w io.Writer, c *result.Comparison) error {
 		title, unit string
 		of          func(result.Second) float64
 	}{{"Produced", "MB/s", func(s result.Second) float64 { return per(s.Produced.Bytes, s) }}, {"Consumed", "MB/s", func(s result.Second) float64 { return per(s.Consumed.Bytes, s) }}} {
-		ch := chart{title: f.title, unit: f.unit, xLabel: "seconds of the last run"}
+		ch := Chart{Title: f.title, Unit: f.unit, XLabel: "seconds of the last run"}
 		for i, side := range [][]*result.Result{c.A, c.B} {
-			ch.lines = append(ch.lines, overTime(side[len(side)-1].Series, names[i], i+1, false, f.of))
+			ch.Lines = append(ch.Lines, overTime(side[len(side)-1].Series, names[i], i+1, false, f.of))
 		}
 		if ch.some() {
 			v.Charts = append(v.Charts, ch.svg())
@@ -97,10 +98,10 @@ func WriteComparison(w io.Writer, c *result.Comparison) error {
 }
 
 // some tells whether any value is not 0.
-func (c chart) some() bool {
-	for _, l := range c.lines {
-		for _, p := range l.points {
-			if p.y > 0 {
+func (c Chart) some() bool {
+	for _, l := range c.Lines {
+		for _, p := range l.Points {
+			if p.Y > 0 {
 				return true
 			}
 		}
@@ -115,43 +116,43 @@ func per(bytes int64, s result.Second) float64 {
 	return float64(bytes) / 1e6 / s.Seconds
 }
 
-func overTime(series []result.Second, name string, colour int, greatest bool, of func(result.Second) float64) line {
-	l := line{name: name, colour: colour}
+func overTime(series []result.Second, name string, colour int, greatest bool, of func(result.Second) float64) Line {
+	l := Line{Name: name, Colour: colour}
 	for _, s := range series {
 		if s.Seconds >= 0.2 || len(series) == 1 { // a rest of a second says little
-			l.points = append(l.points, point{s.At, of(s)})
+			l.Points = append(l.Points, Point{X: s.At, Y: of(s)})
 		}
 	}
-	l.points = thin(l.points, greatest)
+	l.Points = thin(l.Points, greatest)
 	return l
 }
 
 func charts(r *result.Result) []template.HTML {
 	var out []template.HTML
-	add := func(c chart) {
-		var lines []line
-		for _, l := range c.lines {
-			if (chart{lines: []line{l}}).some() {
+	add := func(c Chart) {
+		var lines []Line
+		for _, l := range c.Lines {
+			if (Chart{Lines: []Line{l}}).some() {
 				lines = append(lines, l)
 			}
 		}
-		if c.lines = lines; len(lines) > 0 {
-			if c.xLabel == "" {
-				c.xLabel = "seconds"
+		if c.Lines = lines; len(lines) > 0 {
+			if c.XLabel == "" {
+				c.XLabel = "seconds"
 			}
 			out = append(out, c.svg())
 		}
 	}
-	add(chart{title: "Throughput", unit: "MB/s", lines: []line{
+	add(Chart{Title: "Throughput", Unit: "MB/s", Lines: []Line{
 		overTime(r.Series, "produced", 1, false, func(s result.Second) float64 { return per(s.Produced.Bytes, s) }),
 		overTime(r.Series, "consumed", 2, false, func(s result.Second) float64 { return per(s.Consumed.Bytes, s) })}})
 	for _, kind := range result.Kinds {
-		c := chart{title: "Latency over time: " + kind, unit: "ms, log scale", logY: true}
+		c := Chart{Title: "Latency over time: " + kind, Unit: "ms, log scale", LogY: true}
 		for i, p := range []struct {
 			name string
 			of   func(result.Three) int64
 		}{{"p50", func(t result.Three) int64 { return t.P50 }}, {"p99", func(t result.Three) int64 { return t.P99 }}, {"p99.9", func(t result.Three) int64 { return t.P999 }}, {"max", func(t result.Three) int64 { return t.Max }}} {
-			c.lines = append(c.lines, overTime(r.Series, p.name, i+1, true, func(s result.Second) float64 {
+			c.Lines = append(c.Lines, overTime(r.Series, p.name, i+1, true, func(s result.Second) float64 {
 				if t, ok := s.Latency[kind]; ok {
 					return float64(p.of(t)) / 1e6
 				}
@@ -163,14 +164,14 @@ func charts(r *result.Result) []template.HTML {
 	percentiles := percentileChart("")
 	for i, kind := range result.Kinds {
 		if l, ok := curve(merged([]*result.Result{r}, kind), kind, i+1); ok {
-			percentiles.lines = append(percentiles.lines, l)
+			percentiles.Lines = append(percentiles.Lines, l)
 		}
 	}
 	add(percentiles)
-	add(chart{title: "CPU", unit: "CPUs", lines: []line{
+	add(Chart{Title: "CPU", Unit: "CPUs", Lines: []Line{
 		overTime(r.Series, "server", 1, false, func(s result.Second) float64 { return s.ServerCPUs }),
 		overTime(r.Series, "client", 2, false, func(s result.Second) float64 { return s.ClientCPUs })}})
-	add(chart{title: "Memory", unit: "RSS, MB", lines: []line{
+	add(Chart{Title: "Memory", Unit: "RSS, MB", Lines: []Line{
 		overTime(r.Series, "server", 1, true, func(s result.Second) float64 { return float64(s.ServerRSS) / 1e6 }),
 		overTime(r.Series, "client", 2, true, func(s result.Second) float64 { return float64(s.ClientRSS) / 1e6 })}})
 	return out

@@ -106,21 +106,21 @@ func TestEmptyRunHasAPage(t *testing.T) {
 }
 
 func TestThin(t *testing.T) {
-	var long []point
+	var long []Point
 	for i := range 1200 {
-		long = append(long, point{float64(i), float64(i % 3)})
+		long = append(long, Point{X: float64(i), Y: float64(i % 3)})
 	}
-	if got := thin(long, true); len(got) != mostPoints || got[0].y != 2 {
+	if got := thin(long, true); len(got) != mostPoints || got[0].Y != 2 {
 		t.Errorf("%d points, the first %v", len(got), got[0])
 	}
-	if got := thin(long, false); got[0].y != 1 {
+	if got := thin(long, false); got[0].Y != 1 {
 		t.Errorf("mean %v", got[0])
 	}
-	gap := make([]point, 900)
+	gap := make([]Point, 900)
 	for i := range gap {
-		gap[i].y = math.NaN()
+		gap[i].Y = math.NaN()
 	}
-	if got := thin(gap, false); !math.IsNaN(got[0].y) {
+	if got := thin(gap, false); !math.IsNaN(got[0].Y) {
 		t.Errorf("a gap became %v", got[0])
 	}
 }
@@ -130,5 +130,24 @@ func TestNiceStep(t *testing.T) {
 		if got := niceStep(v); math.Abs(got-want) > 1e-9 {
 			t.Errorf("%v: %v, want %v", v, got, want)
 		}
+	}
+}
+
+func TestDrawing(t *testing.T) {
+	c := Chart{Title: "a < b", Unit: "s/GB", XLabel: "partitions", XTicks: []Tick{{0, "1"}, {1, "10"}}, Lines: []Line{
+		{"one", 1, []Point{{X: 0, Y: 1, Low: 0.5, High: 4}, {X: 1, Y: 2}}}, {"two & more", 2, []Point{{X: 0, Y: 3, Low: 3, High: 3}}}}}
+	svg := c.Drawing()
+	if !strings.HasPrefix(svg, `<svg xmlns="http://www.w3.org/2000/svg"`) {
+		t.Error("not a file that a browser draws")
+	}
+	check(t, strings.Replace(svg, `xmlns="http://www.w3.org/2000/svg"`, "", 1)+"<title>", 1)
+	if got := strings.Count(svg, `l1 w"`) + strings.Count(svg, `l2 w"`); got != 1 {
+		t.Errorf("%d whiskers", got)
+	}
+	if _, _, _, top, _ := c.bounds(); top < 4 {
+		t.Errorf("the axis ends at %v, below the whisker", top)
+	}
+	if got := (Chart{Lines: []Line{{Name: "x"}}}).Drawing(); got != "" {
+		t.Errorf("a chart without points is %s", got)
 	}
 }

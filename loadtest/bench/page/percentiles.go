@@ -9,13 +9,13 @@ import (
 )
 
 // percentileChart has an axis on which each step is a tenth of what was left: 90 %, 99 %, 99.9 % …
-func percentileChart(kind string) chart {
-	c := chart{title: "Latency by percentile", unit: "ms, log scale", logY: true, xLabel: "percentile"}
+func percentileChart(kind string) Chart {
+	c := Chart{Title: "Latency by percentile", Unit: "ms, log scale", LogY: true, XLabel: "percentile"}
 	if kind != "" {
-		c.title += ": " + kind
+		c.Title += ": " + kind
 	}
 	for e, text := range []string{"0", "90", "99", "99.9", "99.99", "99.999", "99.9999"} {
-		c.xTicks = append(c.xTicks, tick{float64(e), text + " %"})
+		c.XTicks = append(c.XTicks, Tick{float64(e), text + " %"})
 	}
 	return c
 }
@@ -37,8 +37,8 @@ func merged(runs []*result.Result, kind string) *hdrhistogram.Histogram {
 }
 
 // curve draws a histogram up to the percentile that its count still supports.
-func curve(h *hdrhistogram.Histogram, name string, colour int) (line, bool) {
-	l := line{name: name, colour: colour}
+func curve(h *hdrhistogram.Histogram, name string, colour int) (Line, bool) {
+	l := Line{Name: name, Colour: colour}
 	if h == nil || h.TotalCount() < 2 {
 		return l, false
 	}
@@ -47,7 +47,7 @@ func curve(h *hdrhistogram.Histogram, name string, colour int) (line, bool) {
 	for i := range steps + 1 {
 		x := last * float64(i) / steps
 		y := float64(h.ValueAtQuantile(100*(1-math.Pow(10, -x)))) / 1e6
-		l.points = append(l.points, point{x, max(y, 0.001)})
+		l.Points = append(l.Points, Point{X: x, Y: max(y, 0.001)})
 	}
 	return l, true
 }
