@@ -20,7 +20,7 @@ type Config struct {
 	Listeners          []string      `key:"listeners" help:"addresses on which Kafka clients are served, HOST:PORT; port 0 lets the system choose"`
 	AdvertisedListener string        `key:"advertised-listener" help:"HOST:PORT told to clients; empty: the first listener's own"`
 	AdminListener      string        `key:"admin-listener" help:"address of /livez, /readyz and /metrics; empty: none"`
-	Profiling          bool          `key:"profiling" help:"serve the Go runtime's profiles on the admin listener, below /debug/pprof/"`
+	Profiling          bool          `key:"profiling" help:"serve the Go runtime's profiles on the admin listener, below /debug/pprof/, to clients on this machine; mutex and block with ?seconds=N record that long"`
 	Rack               string        `key:"rack" help:"failure domain told to clients"`
 	DataDir            string        `key:"data-dir" help:"folder of the write-ahead log (and, for dev, of etcd and the object store)"`
 	Durability         string        `key:"durability" help:"durability class of topics that do not set tidemark.durability: local"`

@@ -44,6 +44,8 @@ type MemoryPlan struct {
 	SpareBytes   int64 // for the kernel on the process's behalf, and for what nobody counts
 	GoLimitBytes int64 // the rest, for debug.SetMemoryLimit; 0: no limit is known
 	Budgets      []MemoryBudget
+	// LargestRequestBytes is socket.request.max.bytes where it had to be lowered; else 0.
+	LargestRequestBytes int64
 
 	chargeBytes int // see fullCharge
 }
@@ -104,6 +106,7 @@ func (c *Config) fitMemory(slabBytes int64) (*MemoryPlan, error) {
 					sized.Kafka = map[string]string{}
 				}
 				sized.Kafka[maxFrameKey] = strconv.FormatInt(maxFrame, 10)
+				plan.LargestRequestBytes = maxFrame
 			}
 			*c = sized
 			return plan, nil

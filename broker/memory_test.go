@@ -62,11 +62,11 @@ func TestAQuarterOfAGibibyteIsEnough(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Kafka[maxFrameKey] == "" || p.chargeBytes != mostCharge {
+	if c.Kafka[maxFrameKey] == "" || p.LargestRequestBytes < leastMaxFrame || p.chargeBytes != mostCharge {
 		t.Errorf("%+v, %+v", c.Kafka, p)
 	}
-	c, _, err = fitted(t, 512<<20, nil)
-	if err != nil || len(c.Kafka) != 0 {
+	c, p, err = fitted(t, 512<<20, nil)
+	if err != nil || len(c.Kafka) != 0 || p.LargestRequestBytes != 0 {
 		t.Errorf("Kafka's largest request does not fit half a gibibyte: %v, %v", c.Kafka, err)
 	}
 }

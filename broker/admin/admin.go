@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/pprof"
 	"sort"
 	"sync"
 	"time"
@@ -102,7 +101,7 @@ type Options struct {
 	Metrics   *Metrics
 	Readiness *Readiness
 	Logger    *slog.Logger // nil discards
-	Profiling bool         // serve the Go runtime's profiles below /debug/pprof/: they show function names and cost CPU time
+	Profiling bool         // serve the Go runtime's profiles below /debug/pprof/ to clients on this machine
 }
 
 func (o *Options) setDefaults() {
@@ -135,9 +134,7 @@ func Handler(o Options) http.Handler {
 		ErrorLog:            slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
 	}))
 	if o.Profiling {
-		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+		addProfiles(mux)
 	}
 	return mux
 }

@@ -40,4 +40,8 @@ func tuneRuntime(p broker.MemoryPlan, source string, getenv func(string) string,
 	}
 	logger.Info("memory", "limit", formatBytes(p.LimitBytes), "from", source, "slabs", formatBytes(p.OutsideBytes), "spare", formatBytes(p.SpareBytes),
 		"gomemlimit", limit, "gogc", gogc, "budgets", p.String())
+	if p.LargestRequestBytes > 0 {
+		logger.Warn("memory is scarce: larger requests than socket.request.max.bytes are refused. Clients that send all partitions' batches at once may have to be "+
+			"limited (franz-go: BrokerMaxWriteBytes), or the broker needs more memory", "socket.request.max.bytes", formatBytes(p.LargestRequestBytes))
+	}
 }

@@ -37,10 +37,18 @@ func TestRuntimeLimitsFollowThePlanUnlessTheEnvironmentSaysOtherwise(t *testing.
 		if strings.Count(out.String(), "\n") != 1 || !strings.Contains(out.String(), `from="a file"`) {
 			t.Errorf("log: %s", out.String())
 		}
+		if strings.Contains(out.String(), "scarce") {
+			t.Errorf("a warning without a reason: %s", out.String())
+		}
 		for _, value := range c.env {
 			if !strings.Contains(out.String(), "="+value+" ") {
 				t.Errorf("log does not show %s: %s", value, out.String())
 			}
 		}
+	}
+	var out strings.Builder
+	tuneRuntime(broker.MemoryPlan{LimitBytes: 256 << 20, LargestRequestBytes: 32 << 20}, "a file", func(string) string { return "off" }, slog.New(slog.NewTextHandler(&out, nil)))
+	if !strings.Contains(out.String(), "level=WARN") || !strings.Contains(out.String(), "socket.request.max.bytes=32MiB") {
+		t.Errorf("log: %s", out.String())
 	}
 }
