@@ -11,7 +11,7 @@ import (
 
 // Probe puts a small object below "probe/", uses it and deletes it, and returns an error that names the first of the
 // contract's promises that the store does not keep: so that a wrong key, a bucket that may only be read, or a server that
-// ignores conditions shows at start and not when it matters. What it could not delete is harmless.
+// ignores conditions or checksums shows at start and not when it matters. What it could not delete is harmless.
 func Probe(ctx context.Context, s Store) error {
 	key := "probe/" + rand.Text()
 	if err := probe(ctx, s, key); err != nil {
@@ -58,5 +58,8 @@ func probe(ctx context.Context, s Store, key string) error {
 	if err == nil && !listed {
 		err = errors.New("a new object is not listed")
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return VerifySums(ctx, s, key)
 }

@@ -44,6 +44,30 @@ type Stretches interface {
 	Stretch(offset int64) []byte
 }
 
+// Summed is a Body whose checksum is known before it is read, as a rule from checksums of its parts that are older than its
+// place in memory: what happened to the bytes since then shows when the store compares.
+type Summed interface {
+	Body
+	// CRC32C returns the CRC-32C (Castagnoli) of the whole content. A store that is told so by its options has the server
+	// compare it; others may ignore it.
+	CRC32C() uint32
+}
+
+// Verifier is a store that can show that its server compares checksums. Decorators pass it on; Probe calls it.
+type Verifier interface {
+	// VerifySums puts objects under key, one of them with a wrong checksum, and returns an error if the server took that one or
+	// changed the other. It leaves an object under key, or none. With a store that was told to send no checksums it does nothing.
+	VerifySums(ctx context.Context, key string) error
+}
+
+// VerifySums calls the store's, if it has one.
+func VerifySums(ctx context.Context, s Store, key string) error {
+	if v, ok := s.(Verifier); ok {
+		return v.VerifySums(ctx, key)
+	}
+	return nil
+}
+
 // PutOptions qualify a put.
 type PutOptions struct {
 	// IfAbsent makes the put fail with ErrPreconditionFailed where the key exists (S3 If-None-Match: *). Of many such puts of

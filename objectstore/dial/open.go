@@ -63,6 +63,11 @@ func (s *Store) Close() error {
 	return s.closer.Close()
 }
 
+// VerifySums passes on objectstore.Verifier.
+func (s *Store) VerifySums(ctx context.Context, key string) error {
+	return objectstore.VerifySums(ctx, s.Store, key)
+}
+
 // String says for logs which store it is, without secrets.
 func (s *Store) String() string { return s.name }
 

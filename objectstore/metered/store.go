@@ -179,3 +179,8 @@ func (s *store) Delete(ctx context.Context, keys ...string) error {
 	}
 	return err
 }
+
+// VerifySums passes on objectstore.Verifier. Its few requests are not counted.
+func (s *store) VerifySums(ctx context.Context, key string) error {
+	return objectstore.VerifySums(ctx, s.inner, key)
+}

@@ -79,3 +79,11 @@ func (s *store) Delete(ctx context.Context, keys ...string) error {
 	}
 	return s.inner.Delete(ctx, inner...)
 }
+
+// VerifySums passes on objectstore.Verifier.
+func (s *store) VerifySums(ctx context.Context, key string) error {
+	if err := objectstore.CheckKey(key); err != nil {
+		return err
+	}
+	return objectstore.VerifySums(ctx, s.inner, s.prefix+key)
+}

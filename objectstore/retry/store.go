@@ -203,6 +203,13 @@ func (s *store) Head(ctx context.Context, key string) (info objectstore.Info, er
 	return info, err
 }
 
+// VerifySums passes on objectstore.Verifier.
+func (s *store) VerifySums(ctx context.Context, key string) error {
+	return s.do(ctx, &run{op: "verify"}, func(ctx context.Context) error {
+		return s.timed(ctx, 0, func(ctx context.Context) error { return objectstore.VerifySums(ctx, s.inner, key) })
+	})
+}
+
 // deleteBytes is what a key to be deleted counts in an attempt's timeout.
 const deleteBytes = 4 << 10
 

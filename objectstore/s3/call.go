@@ -85,10 +85,14 @@ var (
 	transient = map[string]bool{
 		"ConditionalRequestConflict": true, "OperationAborted": true, // 409: another request for the key was under way
 		"RequestTimeout": true, "IncompleteBody": true, // 400: the body did not arrive
-		"BadDigest": true, "InvalidDigest": true, "XAmzContentChecksumMismatch": true, "XAmzContentSHA256Mismatch": true, // or not whole
 		"ExpiredToken": true, "ExpiredTokenException": true, // the credentials are fetched anew
 	}
 )
+
+// mismatch are transient too: the body did not arrive as it was sent.
+var mismatch = map[string]bool{
+	"BadDigest": true, "InvalidDigest": true, "XAmzContentChecksumMismatch": true, "XAmzContentSHA256Mismatch": true,
+}
 
 func (c *call) explainAnswer(answer minio.ErrorResponse) error {
 	said := fmt.Errorf("%s (HTTP %d, %s)", strings.TrimSpace(answer.Message), answer.StatusCode, answer.Code)
@@ -96,6 +100,8 @@ func (c *call) explainAnswer(answer minio.ErrorResponse) error {
 	switch {
 	case throttling[answer.Code] || answer.StatusCode == http.StatusTooManyRequests:
 		return mark(objectstore.ErrThrottled)
+	case mismatch[answer.Code]:
+		return mark(errMismatch)
 	case transient[answer.Code]:
 		return said
 	case answer.Code == minio.NoSuchBucket:

@@ -16,20 +16,6 @@ import (
 	"github.com/minio/minio-go/v7/pkg/s3utils"
 )
 
-// Checksum is how the server checks that an object arrived as it was sent.
-type Checksum string
-
-// The checksums.
-const (
-	// ChecksumCRC32C sends a CRC32C after the body (x-amz-checksum-crc32c as a trailer), which the server keeps. The default.
-	ChecksumCRC32C Checksum = "crc32c"
-	// ChecksumMD5 sends Content-MD5, for servers that know no trailers. It reads the body twice, and costs some 2 s of CPU
-	// for each GB.
-	ChecksumMD5 Checksum = "md5"
-	// ChecksumNone leaves it to TLS and TCP.
-	ChecksumNone Checksum = "none"
-)
-
 // Addressing is where the bucket's name goes.
 type Addressing int
 
@@ -113,6 +99,9 @@ func (o *Options) client() (*minio.Core, *http.Transport, error) {
 	if err := o.checkBucket(); err != nil {
 		return nil, nil, err
 	}
+	if o.Checksum == ChecksumCRC32C && s3utils.IsGoogleEndpoint(url.URL{Host: host}) {
+		return nil, nil, errors.New("the checksum crc32c is not for Google's store: use md5")
+	}
 	creds, err := o.Credentials.provider(transport)
 	if err != nil {
 		return nil, nil, err
@@ -120,7 +109,7 @@ func (o *Options) client() (*minio.Core, *http.Transport, error) {
 	client, err := minio.NewCore(host, &minio.Options{
 		Creds:           creds,
 		Secure:          secure,
-		Transport:       transport,
+		Transport:       straight{transport},
 		Region:          o.Region,
 		BucketLookup:    map[Addressing]minio.BucketLookupType{AddressingPath: minio.BucketLookupPath, AddressingHost: minio.BucketLookupDNS}[o.Addressing],
 		TrailingHeaders: o.Checksum == ChecksumCRC32C,
@@ -179,9 +168,9 @@ func (o *Options) transport() (*http.Transport, error) {
 		IdleConnTimeout:       time.Minute,
 		MaxConnsPerHost:       o.MaxConnections,
 		MaxIdleConnsPerHost:   256,
-		ReadBufferSize:        64 << 10,
-		WriteBufferSize:       64 << 10,
-		DisableCompression:    true, // ranges of objects must come as they are
+		ReadBufferSize:        64 << 10, // less than a large read's: that goes past the buffer
+		WriteBufferSize:       64 << 10, // of a large body only what shares a write with the head goes through it
+		DisableCompression:    true,     // ranges of objects must come as they are
 	}, nil
 }
 
@@ -201,18 +190,4 @@ func (o *Options) roots() (*x509.CertPool, error) {
 		return nil, fmt.Errorf("CA file %s has no certificate in PEM", o.CAFile)
 	}
 	return roots, nil
-}
-
-// stallConn gives up a connection whose peer takes no bytes for too long. Reads need no such deadline: the response's head
-// has a timeout, and the whole request has one.
-type stallConn struct {
-	net.Conn
-	timeout time.Duration
-}
-
-func (c *stallConn) Write(p []byte) (int, error) {
-	if err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
-		return 0, err
-	}
-	return c.Conn.Write(p)
 }

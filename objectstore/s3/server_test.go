@@ -61,6 +61,9 @@ func unwrapBody(r *http.Request) error {
 	if r.Header.Get("X-Amz-Content-Sha256") != "STREAMING-UNSIGNED-PAYLOAD-TRAILER" {
 		data, err := io.ReadAll(r.Body)
 		r.Body = io.NopCloser(bytes.NewReader(data))
+		if want := r.Header.Get("X-Amz-Checksum-Crc32c"); err == nil && want != "" && want != checksumOf(data) {
+			err = fmt.Errorf("checksum %q, want %q", checksumOf(data), want)
+		}
 		return err
 	}
 	var data []byte
@@ -87,8 +90,7 @@ func unwrapBody(r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	sum := binary.BigEndian.AppendUint32(nil, crc32.Checksum(data, crc32.MakeTable(crc32.Castagnoli)))
-	if want := "x-amz-checksum-crc32c:" + base64.StdEncoding.EncodeToString(sum); !strings.EqualFold(strings.TrimSpace(trailer), want) {
+	if want := "x-amz-checksum-crc32c:" + checksumOf(data); !strings.EqualFold(strings.TrimSpace(trailer), want) {
 		return fmt.Errorf("trailer %q, want %q", trailer, want)
 	}
 	r.Body = io.NopCloser(bytes.NewReader(data))
@@ -98,6 +100,12 @@ func unwrapBody(r *http.Request) error {
 		r.Header.Del(name)
 	}
 	return nil
+}
+
+// checksumOf is the CRC32C of data as S3 writes it.
+func checksumOf(data []byte) string {
+	sum := crc32.Checksum(data, crc32.MakeTable(crc32.Castagnoli))
+	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, sum))
 }
 
 // newFake starts a server and returns a store in its bucket.
@@ -134,9 +142,8 @@ func TestAcceptance(t *testing.T) {
 	}
 }
 
-// TestAcceptanceRealServer runs the suite against the server at TIDEMARK_TEST_S3_ENDPOINT, each test below a prefix of its
-// own, which it empties.
-func TestAcceptanceRealServer(t *testing.T) {
+// realServer returns a store on the server at TIDEMARK_TEST_S3_ENDPOINT, or skips the test.
+func realServer(t testing.TB, checksum s3.Checksum) *s3.Store {
 	opts := s3.Options{
 		Endpoint: os.Getenv("TIDEMARK_TEST_S3_ENDPOINT"),
 		Bucket:   os.Getenv("TIDEMARK_TEST_S3_BUCKET"),
@@ -146,6 +153,7 @@ func TestAcceptanceRealServer(t *testing.T) {
 			SecretKey: os.Getenv("TIDEMARK_TEST_S3_SECRET_KEY"),
 		},
 		Addressing: s3.AddressingPath,
+		Checksum:   checksum,
 	}
 	if opts.Endpoint == "" {
 		t.Skip("TIDEMARK_TEST_S3_ENDPOINT names no server")
@@ -153,13 +161,22 @@ func TestAcceptanceRealServer(t *testing.T) {
 	if opts.Bucket == "" {
 		opts.Bucket = bucket
 	}
+	s, err := s3.New(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	if err := s.EnsureBucket(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// TestAcceptanceRealServer runs the suite against a real server, each test below a prefix of its own, which it empties.
+func TestAcceptanceRealServer(t *testing.T) {
 	for _, checksum := range []s3.Checksum{s3.ChecksumCRC32C, s3.ChecksumMD5, s3.ChecksumNone} {
 		t.Run(string(checksum), func(t *testing.T) {
-			opts.Checksum = checksum
-			s := newStore(t, opts)
-			if err := s.EnsureBucket(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			s := realServer(t, checksum)
 			if err := objectstore.Probe(t.Context(), s); err != nil {
 				t.Fatal(err)
 			}

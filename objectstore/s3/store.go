@@ -70,27 +70,51 @@ func (s *Store) EnsureBucket(ctx context.Context) error {
 
 // Put sends one PutObject request, whatever the size. See objectstore.Store.
 func (s *Store) Put(ctx context.Context, key string, body objectstore.Body, opts objectstore.PutOptions) error {
+	return s.put(ctx, key, body, opts, false)
+}
+
+// put sends the checksum as a trailer if it must or is told to.
+func (s *Store) put(ctx context.Context, key string, body objectstore.Body, opts objectstore.PutOptions, trailer bool) error {
 	if err := objectstore.CheckPut(key, body, opts); err != nil {
 		return err
 	}
-	size := body.Size()
-	c := s.begin(ctx, "put", key, size)
+	c := s.begin(ctx, "put", key, body.Size())
 	defer c.end()
 	put := minio.PutObjectOptions{
 		ContentType:          opts.ContentType,
 		DisableMultipart:     true,
 		DisableContentSha256: true,
 		SendContentMd5:       s.opts.Checksum == ChecksumMD5,
+		UserMetadata:         make(map[string]string, 2),
 	}
 	if opts.Nonce != "" {
-		put.UserMetadata = map[string]string{nonceMeta: opts.Nonce}
+		put.UserMetadata[nonceMeta] = opts.Nonce
 	}
 	if opts.IfAbsent {
 		put.SetMatchETagExcept("*")
 	}
+	asItIs := s.opts.Checksum != ChecksumMD5 // which minio-go computes
+	if s.opts.Checksum == ChecksumCRC32C && !trailer {
+		sum, known, err := sumOf(body)
+		if err != nil {
+			return c.explain(err)
+		}
+		if known {
+			put.UserMetadata[headerCRC32C] = encodeSum(sum)
+		}
+		trailer = !known
+	}
+	if trailer {
+		put.Checksum = minio.ChecksumCRC32C // without this, minio-go announces a checksum and sends none
+	}
 	c.body = newSentBody(body)
 	defer c.body.close()
-	_, err := s.client.Client.PutObject(c.ctx, s.opts.Bucket, key, io.NewSectionReader(c.body, 0, size), size, put)
+	content, putCtx := io.Reader(io.NewSectionReader(c.body, 0, c.body.size)), c.ctx
+	if asItIs && !trailer {
+		content = &stream{body: c.body}
+		putCtx = withStream(c.ctx, content.(*stream))
+	}
+	_, err := s.client.Client.PutObject(putCtx, s.opts.Bucket, key, content, c.body.size, put)
 	return c.explain(err)
 }
 
