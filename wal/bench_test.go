@@ -214,3 +214,49 @@ func BenchmarkNew(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkBurst appends what fills all slabs, into memory that is resident and into memory that was given back before.
+func BenchmarkBurst(b *testing.B) {
+	for _, relaxed := range []bool{false, true} {
+		b.Run(fmt.Sprintf("relaxed=%v", relaxed), func(b *testing.B) {
+			o := benchOptions(b)
+			o.Sync = wal.SyncNone
+			l, stop := start(b, o)
+			data := make([]byte, 1<<20-64)
+			const entries = 120
+			burst := func() {
+				outcomes := make(waitFor, entries)
+				for range entries {
+					a, err := l.Admit(b.Context(), len(data))
+					if err != nil {
+						b.Fatal(err)
+					}
+					r := l.Append(a, len(data), outcomes)
+					r.Write(data)
+					r.Done()
+				}
+				for range entries {
+					if err := <-outcomes; err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+			burst()
+			b.SetBytes(entries << 20)
+			for b.Loop() {
+				b.StopTimer()
+				if err := l.Trim(l.Durable()); err != nil {
+					b.Fatal(err)
+				}
+				if relaxed {
+					l.Relax()
+				}
+				b.StartTimer()
+				burst()
+			}
+			if err := errors.Join(stop(), l.Close()); err != nil {
+				b.Error(err)
+			}
+		})
+	}
+}
