@@ -82,9 +82,9 @@ var curves = []curve{
 		columns: slices.Concat(idleColumns, memoryColumns),
 		about:   "A broker with a record or more in each partition, all of it in the store, and no client. Then one franz-go producer spreads 5,000 records/s over the partitions, without linger: memory under load."},
 	{id: "restart-kill", title: "Start after kill -9", axis: "MiB in the log", at: logSizes, measure: restart(false), columns: restartColumns,
-		about: "What lies in the log and nowhere else (`seal-bytes` and `seal-age` are so great that nothing moves by itself) is moved to objects before clients are served. Times count from the start of the process; the file is not in the page cache, because it was written directly."},
+		about: "What lies in the log and nowhere else (`seal-bytes` and `seal-age` are so great that nothing moves by itself) is moved to objects before clients are served, by a start with defaults. Times count from the start of the process; the file is not in the page cache, because it was written directly."},
 	{id: "restart-stop", title: "Orderly stop and start", axis: "MiB in the log", at: logSizes, measure: restart(true), columns: restartColumns,
-		about: "The same log, but the stop moves it: SIGTERM to the end of the process, then the start."},
+		about: "The same log, but the stop moves it, in seals of up to a GiB (`seal-bytes` is what kept it in the log): SIGTERM to the end of the process, then a start with defaults."},
 }
 
 // plot is a drawing of figures of one or more curves.
@@ -101,9 +101,9 @@ var plots = []plot{
 		{"equal", "cost", "equal batches, into the store"}, {"equal", "window", "equal batches, in the window"}, {"natural", "cost", "normal client, into the store"}}},
 	{file: "partitions-throughput", title: "Produced at full speed", unit: "MB/s", lines: []plotLine{{"equal", "produced", "equal batches"}, {"natural", "produced", "normal client"}}},
 	{file: "partitions-ack", title: "Acknowledgement, p99 at full speed", unit: "ms, log scale", logY: true, lines: []plotLine{{"equal", "ack99", "equal batches"}, {"natural", "ack99", "normal client"}}},
-	{file: "partitions-store", title: "Requests to the object store per GB", unit: "log scale", logY: true, lines: []plotLine{
+	{file: "partitions-store", title: "Requests to the object store per GB", lines: []plotLine{
 		{"equal", "put", "PUT, equal batches"}, {"natural", "put", "PUT, normal client"}, {"equal", "get", "GET, equal batches"}, {"natural", "get", "GET, normal client"}}},
-	{file: "partitions-etcd", title: "Writes to etcd per GB", unit: "", lines: []plotLine{{"equal", "etcd", "equal batches"}, {"natural", "etcd", "normal client"}}},
+	{file: "partitions-etcd", title: "Writes to etcd per GB", lines: []plotLine{{"equal", "etcd", "equal batches"}, {"natural", "etcd", "normal client"}}},
 	{file: "connections-cost", title: "CPU of the server per GB, while producing", unit: "s/GB", lines: []plotLine{
 		{"connections", "window", "at full speed"}, {"connections-paced", "window", "at 51 MB/s"}}},
 	{file: "connections-throughput", title: "Produced at full speed", unit: "MB/s", lines: []plotLine{{"connections", "produced", "at full speed"}}},

@@ -59,7 +59,7 @@ func main() {
 	flag.StringVar(&o.remark, "remark", "", "something to say about the run on the page")
 	flag.IntVar(&o.repetitions, "repetitions", 3, "runs of each point; the idle ones, which take long, have half of that, and at least two")
 	flag.IntVar(&o.retries, "retries", 1, "times that a disturbed run is repeated")
-	flag.DurationVar(&o.each, "each", 6*time.Second, "length of a measurement under load")
+	flag.DurationVar(&o.each, "each", 5*time.Second, "length of a measurement under load")
 	flag.DurationVar(&o.warmup, "warmup", 2*time.Second, "load before it")
 	flag.DurationVar(&o.idle, "idle", 20*time.Second, "length of a measurement without load")
 	flag.BoolVar(&o.quick, "quick", false, "one repetition of short runs at fewer points, for development: figures that mean little")
@@ -133,13 +133,13 @@ type point struct {
 
 func (p point) name() string { return fmt.Sprintf("%s/%d", p.curve.id, p.x) }
 
-// plan lists what --points asks for; quick runs leave out every other place, but not the ends.
+// plan lists what --points asks for; quick runs leave out the second place.
 func plan(o *options) []point {
 	var all []point
 	for i := range curves {
 		c := &curves[i]
 		for j, x := range c.at {
-			if o.quick && len(c.at) > 3 && j == 1 {
+			if o.quick && len(c.at) > 2 && j == 1 {
 				continue
 			}
 			if pt := (point{c, x}); matches(o.points, c.id) || matches(o.points, pt.name()) {

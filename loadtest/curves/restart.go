@@ -70,7 +70,7 @@ func (p *program) reopen(ctx context.Context, dir string, b **server, o *outcome
 	if err != nil {
 		return err
 	}
-	next, err := start(ctx, p.bin, dir, unsealed...)
+	next, err := start(ctx, p.bin, dir) // with defaults: what seals at a start may be is no setting of this measurement
 	if err != nil {
 		return err
 	}

@@ -44,6 +44,7 @@ const (
 	width, height            = 640.0, 260.0
 	left, right, top, bottom = 58.0, 12.0, 10.0, 34.0
 	mostPoints               = 400
+	mostDots                 = 12 // points of a line that are marked: of more, the line is enough
 )
 
 // svg draws the chart; empty if it has no points.
@@ -196,6 +197,11 @@ func (l Line) draw(b *strings.Builder, px, py func(float64) float64) {
 	}
 	if len(l.Points) > 150 {
 		return
+	}
+	for _, p := range l.Points {
+		if len(l.Points) <= mostDots && !math.IsNaN(p.Y) {
+			fmt.Fprintf(b, `<circle class="d%d" cx="%.1f" cy="%.1f" r="3"/>`, l.Colour, px(p.X), py(p.Y))
+		}
 	}
 	for _, p := range l.Points { // what a browser shows when the pointer rests there, without a script
 		if !math.IsNaN(p.Y) {

@@ -18,6 +18,7 @@ const (
 	letterWidth  = 6.3 // about, of the legend's font
 	legendDash   = 14.0
 	legendSpaces = 20.0
+	fullWidth    = width + margin // room for the last number of the horizontal axis
 )
 
 // Drawing is the chart as an SVG file of its own, with title, legend and the colours of light or dark surroundings. It is empty if the
@@ -28,9 +29,9 @@ func (c Chart) Drawing() string {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 %g %g %g" width="%[2]g" height="%[3]g" role="img" aria-label="%[4]s">`,
-		-headHeight, width, height+headHeight+margin, html.EscapeString(c.Title))
+		-headHeight, fullWidth, height+headHeight+margin, html.EscapeString(c.Title))
 	fmt.Fprintf(&b, "<style>\n%s</style>", style)
-	fmt.Fprintf(&b, `<rect class="card" x="0" y="%g" width="%g" height="%g" rx="8"/>`, -headHeight, width, height+headHeight+margin)
+	fmt.Fprintf(&b, `<rect class="card" x="0" y="%g" width="%g" height="%g" rx="8"/>`, -headHeight, fullWidth, height+headHeight+margin)
 	fmt.Fprintf(&b, `<text x="%g" y="%g"><tspan class="mark">%s</tspan> <tspan dx="4">%s</tspan></text>`,
 		margin, -headHeight+20, html.EscapeString(c.Title), html.EscapeString(c.Unit))
 	x := margin
