@@ -5,6 +5,7 @@ package memory
 import (
 	"context"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"slices"
 	"strings"
@@ -37,7 +38,9 @@ func New() *Store {
 	return &Store{objects: make(map[string]object)}
 }
 
-// Put copies the body. See objectstore.Store.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Put copies the body, and compares its checksum if it has one. See objectstore.Store.
 func (s *Store) Put(ctx context.Context, key string, body objectstore.Body, opts objectstore.PutOptions) error {
 	if err := objectstore.CheckPut(key, body, opts); err != nil {
 		return err
@@ -48,6 +51,11 @@ func (s *Store) Put(ctx context.Context, key string, body objectstore.Body, opts
 	data := make([]byte, body.Size())
 	if n, err := body.ReadAt(data, 0); n < len(data) {
 		return fmt.Errorf("put %s: body ends after %d of %d bytes: %w", key, n, len(data), err)
+	}
+	if summed, ok := body.(objectstore.Summed); ok {
+		if want, got := summed.CRC32C(), crc32.Checksum(data, castagnoli); got != want {
+			return fmt.Errorf("put %s: the body has the checksum %08x and says %08x", key, got, want)
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
