@@ -32,7 +32,7 @@ var floors = map[string][]string{
 	"tiering/segment":  {"metadata", "tiering/batch", "tiering/codec", "tiering/producers"},
 	"tiering/manifest": {"metadata", "tiering/batch", "tiering/codec", "tiering/producers", "tiering/segment"},
 	"broker":           {"objectstore", "wal", "metadata", "tiering"},
-	"broker/wire":      {},
+	"broker/wire":      {"tiering/batch"},
 	"broker/server":    {"broker/wire"},
 	"broker/configs":   {},
 	"broker/group":     {"metadata"},
