@@ -18,6 +18,11 @@ const (
 	minClassBits = 12
 	maxClassBits = 27
 	frameClasses = (maxClassBits-minClassBits)*4 + 1
+
+	// From largeClass (1 MiB) on, a frame also serves for half its size: a producer's requests differ in size from one to the next,
+	// and with a frame of each class kept for it, one connection would hold several times its largest request.
+	largeClass = (20 - minClassBits) * 4
+	perDouble  = 4
 )
 
 func classOf(n int) int {
@@ -53,19 +58,45 @@ func (p *FramePool) Get(n int) *Frame {
 		return &Frame{B: make([]byte, n), class: -1}
 	}
 	p.mu.Lock()
-	if k := len(p.free[c]); k > 0 {
-		f := p.free[c][k-1]
-		p.free[c][k-1] = nil
-		p.free[c] = p.free[c][:k-1]
-		p.low[c] = min(p.low[c], k-1)
-		p.kept -= int64(cap(f.B))
-		p.mu.Unlock()
-		f.B = f.B[:n]
-		f.checkOut()
-		return f
+	f := p.takeLocked(c)
+	if c >= largeClass {
+		for k := c + 1; f == nil && k < min(c+perDouble, frameClasses); k++ {
+			f = p.takeLocked(k)
+		}
+		if f == nil {
+			p.dropSmallerLocked(c)
+		}
 	}
 	p.mu.Unlock()
-	return &Frame{B: make([]byte, n, classBytes(c)), class: c}
+	if f == nil {
+		return &Frame{B: make([]byte, n, classBytes(c)), class: c}
+	}
+	f.B = f.B[:n]
+	f.checkOut()
+	return f
+}
+
+// takeLocked returns the unused frame of the class that was put back last, or nil.
+func (p *FramePool) takeLocked(c int) *Frame {
+	k := len(p.free[c])
+	if k == 0 {
+		return nil
+	}
+	f := p.free[c][k-1]
+	p.free[c][k-1] = nil
+	p.free[c] = p.free[c][:k-1]
+	p.low[c] = min(p.low[c], k-1)
+	p.kept -= int64(cap(f.B))
+	return f
+}
+
+// dropSmallerLocked lets go of an unused frame in whose place a new one of class c will serve.
+func (p *FramePool) dropSmallerLocked(c int) {
+	for k := c - 1; k > max(c-perDouble, largeClass-1); k-- {
+		if p.takeLocked(k) != nil {
+			return
+		}
+	}
 }
 
 // Put gives a frame back. Nothing may read or write its bytes afterwards.

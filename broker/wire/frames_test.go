@@ -45,6 +45,25 @@ func TestFramePool(t *testing.T) {
 	}
 }
 
+// TestFramePoolLarge sends what one producer with many partitions does: requests of ever other sizes.
+func TestFramePoolLarge(t *testing.T) {
+	p := FramePool{KeepBytes: 256 << 20}
+	for _, mib := range []int{3, 5, 12, 7, 9, 11, 6, 12, 8} {
+		p.Put(p.Get(mib<<20 - 100))
+	}
+	if kept := p.KeptBytes(); kept > 20<<20 {
+		t.Errorf("keeps %d MiB for one connection whose largest request has 12", kept>>20)
+	}
+	if f := p.Get(7 << 20); cap(f.B) != 12<<20 {
+		t.Errorf("a request of 7 MiB got a frame of %d bytes, not the one of 12 MiB that is there", cap(f.B))
+	}
+	p.Put(p.Get(1 << 16))
+	small := p.Get(1<<16 - 1<<14)
+	if cap(small.B) >= 1<<16 {
+		t.Error("a small request got a frame of a larger class")
+	}
+}
+
 func TestFramePoolTrim(t *testing.T) {
 	p := FramePool{KeepBytes: 1 << 20}
 	frames := []*Frame{p.Get(1), p.Get(1), p.Get(1)}
