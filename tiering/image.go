@@ -74,9 +74,13 @@ type image struct {
 	staging *staging
 	pieces  [][]byte
 	size    int64
+	layout  *segment.Layout // once it is finished
 }
 
-var _ objectstore.Stretches = (*image)(nil)
+var (
+	_ objectstore.Stretches = (*image)(nil)
+	_ objectstore.Summed    = (*image)(nil)
+)
 
 // newImage takes memory for n bytes.
 func newImage(s *staging, n int64) *image {
@@ -100,6 +104,9 @@ func (m *image) release() {
 
 // Size implements objectstore.Body.
 func (m *image) Size() int64 { return m.size }
+
+// CRC32C implements objectstore.Summed: it follows from the batches' own, so that a store also finds what happened to them in memory.
+func (m *image) CRC32C() uint32 { return m.layout.CRC32C() }
 
 // Stretch implements objectstore.Stretches.
 func (m *image) Stretch(offset int64) []byte {
@@ -154,6 +161,7 @@ func addBatchCRC(block uint32, b []byte, crc uint32) uint32 {
 
 // finish puts header, index and footer around the blocks.
 func (m *image) finish(l *segment.Layout) {
+	m.layout = l
 	m.grow(l.SizeBytes())
 	m.put(0, l.Head())
 	m.put(l.Footer.IndexAt, l.Tail())

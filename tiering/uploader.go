@@ -543,4 +543,4 @@ func (c *Catalog) LastSeq(stream metadata.StreamID) uint64 {
 	return seq
 }
 
-var _ objectstore.Body = (*segment.Body)(nil)
+var _ objectstore.Summed = (*segment.Body)(nil)

@@ -80,6 +80,17 @@ func (l *Layout) Head() []byte { return l.head }
 // Tail is the object after its last block, from Footer.IndexAt on. The caller must not change it.
 func (l *Layout) Tail() []byte { return l.tail }
 
+// CRC32C is that of the whole object, combined from those of its parts without a look at the blocks.
+func (l *Layout) CRC32C() uint32 {
+	crc := codec.CRC(l.head)
+	for i := range l.Index.Parts {
+		for _, b := range l.Index.Parts[i].Blocks {
+			crc = codec.CombineCRC(crc, b.CRC, int64(b.Length))
+		}
+	}
+	return codec.CombineCRC(crc, codec.CRC(l.tail), int64(len(l.tail)))
+}
+
 // Body is the object's content. blocks reads by position in the object, and is only asked for [HeaderBytes, Footer.IndexAt).
 func (l *Layout) Body(blocks io.ReaderAt) *Body { return &Body{layout: l, blocks: blocks} }
 
@@ -91,6 +102,9 @@ type Body struct {
 
 // Size is the size of the whole object in bytes.
 func (b *Body) Size() int64 { return b.layout.SizeBytes() }
+
+// CRC32C implements objectstore.Summed.
+func (b *Body) CRC32C() uint32 { return b.layout.CRC32C() }
 
 // ReadAt implements io.ReaderAt.
 func (b *Body) ReadAt(p []byte, off int64) (int, error) {
