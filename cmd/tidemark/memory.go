@@ -10,7 +10,7 @@ import (
 
 // gcPercent is how much garbage the collector lets pile up, relative to what is in use. Request and record bytes are in pooled or
 // mapped memory, so there is little garbage and a collection is rare even so; with the runtime's 100 the heap would merely be larger.
-const gcPercent = 50
+const gcPercent = 25
 
 // findMemory states the container's limit in c, unless memory-bytes is stated, and returns where the limit is from.
 func findMemory(c *broker.Config) (source string) {
