@@ -101,9 +101,10 @@ type produceState struct {
 
 	prev, next *produceState // in deadlines
 	listed     bool
+	shard      uint8 // of deadlines, for good
 }
 
-var produceStates = sync.Pool{New: func() any { return new(produceState) }}
+var produceStates = sync.Pool{New: func() any { return &produceState{shard: uint8(nextShard.Add(1) % deadlineShards)} }}
 
 // minProduceTimeout is the least time that durability may take before REQUEST_TIMED_OUT. Kafka's timeout is about
 // followers, and clients send 0 because a lone leader never needs it.

@@ -184,7 +184,7 @@ func TestProduceTimesOut(t *testing.T) {
 	if at := f.send(topic, 0, records(t, 1, 1, nil)); at != 1 {
 		t.Errorf("the batch that timed out is lost: next offset %d", at)
 	}
-	if f.Broker.log.deadlines.first != nil {
+	if !f.Broker.log.deadlines.empty() {
 		t.Error("deadline left behind")
 	}
 }

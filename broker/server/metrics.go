@@ -93,7 +93,7 @@ func (m *metrics) register(s *Server) error {
 	connections := gauge("connections", "{connection}", "Open connections.")
 	inFlight := gauge("inflight.requests", "{request}", "Requests read and not yet answered.")
 	used := gauge("inflight.memory", "By", "Bytes taken from the memory budgets, by budget.")
-	pooled := gauge("frames.pooled", "By", "Bytes of unused frames kept for reuse.")
+	pooled := gauge("frames.pooled", "By", "Bytes of unused frames over 64 KiB kept for reuse.")
 	if firstErr != nil {
 		return firstErr
 	}

@@ -23,6 +23,10 @@ const (
 	// and with a frame of each class kept for it, one connection would hold several times its largest request.
 	largeClass = (20 - minClassBits) * 4
 	perDouble  = 4
+
+	// Up to smallClass (64 KiB) frames are kept per processor, without a lock: every request takes one and gives it back, and with many
+	// connections a thread that lost its processor in between had all others queue up.
+	smallClass = (16 - minClassBits) * 4
 )
 
 func classOf(n int) int {
@@ -40,10 +44,13 @@ func classBytes(c int) int {
 	return base + base/4*(c%4)
 }
 
-// FramePool recycles frames, last in first out so that they are still in cache. It keeps at most KeepBytes unused. Concurrency: safe.
+// FramePool recycles frames, last in first out so that they are still in cache. Of those over 64 KiB it keeps at most KeepBytes unused;
+// of smaller ones it keeps what was in use at the same time, until the garbage collector has come by twice. Concurrency: safe.
 // Under the build tag framecheck, frames are poisoned when put back and double puts and late writes panic.
 type FramePool struct {
 	KeepBytes int64 // set before use
+
+	small [smallClass + 1]sync.Pool // of *Frame
 
 	mu   sync.Mutex
 	kept int64
@@ -57,7 +64,23 @@ func (p *FramePool) Get(n int) *Frame {
 	if c >= frameClasses {
 		return &Frame{B: make([]byte, n), class: -1}
 	}
+	f := p.take(c)
+	if f == nil {
+		return &Frame{B: make([]byte, n, classBytes(c)), class: c}
+	}
+	f.B = f.B[:n]
+	f.checkOut()
+	return f
+}
+
+// take returns an unused frame that serves for class c, or nil.
+func (p *FramePool) take(c int) *Frame {
+	if c <= smallClass {
+		f, _ := p.small[c].Get().(*Frame)
+		return f
+	}
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	f := p.takeLocked(c)
 	if c >= largeClass {
 		for k := c + 1; f == nil && k < min(c+perDouble, frameClasses); k++ {
@@ -67,12 +90,6 @@ func (p *FramePool) Get(n int) *Frame {
 			p.dropSmallerLocked(c)
 		}
 	}
-	p.mu.Unlock()
-	if f == nil {
-		return &Frame{B: make([]byte, n, classBytes(c)), class: c}
-	}
-	f.B = f.B[:n]
-	f.checkOut()
 	return f
 }
 
@@ -102,7 +119,11 @@ func (p *FramePool) dropSmallerLocked(c int) {
 // Put gives a frame back. Nothing may read or write its bytes afterwards.
 func (p *FramePool) Put(f *Frame) {
 	f.checkIn()
-	if f.class < 0 {
+	switch {
+	case f.class < 0:
+		return
+	case f.class <= smallClass:
+		p.small[f.class].Put(f)
 		return
 	}
 	p.mu.Lock()
@@ -130,7 +151,7 @@ func (p *FramePool) Trim() {
 	}
 }
 
-// KeptBytes is how much is pooled and unused.
+// KeptBytes is how much is pooled and unused in frames over 64 KiB.
 func (p *FramePool) KeptBytes() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()

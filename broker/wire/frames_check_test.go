@@ -10,7 +10,7 @@ func TestFrameMisuseIsLoud(t *testing.T) {
 		"written after put": func(p *FramePool, f *Frame) {
 			p.Put(f)
 			f.B[10] = 1
-			p.Get(100)
+			p.Get(100_000)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -20,7 +20,7 @@ func TestFrameMisuseIsLoud(t *testing.T) {
 				}
 			}()
 			p := FramePool{KeepBytes: 1 << 20}
-			misuse(&p, p.Get(100))
+			misuse(&p, p.Get(100_000))
 		})
 	}
 }

@@ -24,12 +24,12 @@ func TestFrameClasses(t *testing.T) {
 
 func TestFramePool(t *testing.T) {
 	p := FramePool{KeepBytes: 1 << 20}
-	a := p.Get(5000)
-	if len(a.B) != 5000 {
+	a := p.Get(500_000)
+	if len(a.B) != 500_000 {
 		t.Fatal(len(a.B))
 	}
 	p.Put(a)
-	if b := p.Get(4500); b != a || len(b.B) != 4500 {
+	if b := p.Get(490_000); b != a || len(b.B) != 490_000 {
 		t.Error("the frame of the same class was not reused")
 	}
 	p.Put(a)
@@ -64,19 +64,40 @@ func TestFramePoolLarge(t *testing.T) {
 	}
 }
 
+// TestSmallFramesAreReused is not about which frame comes back: the pool of each processor may be emptied at any time.
+func TestSmallFramesAreReused(t *testing.T) {
+	p := FramePool{KeepBytes: 1 << 20}
+	for _, n := range []int{1, 4096, 5000, 1 << 16} {
+		allocs := testing.AllocsPerRun(1000, func() {
+			f := p.Get(n)
+			if len(f.B) != n {
+				t.Fatalf("%d bytes instead of %d", len(f.B), n)
+			}
+			p.Put(f)
+		})
+		if allocs > 0 && !raceEnabled {
+			t.Errorf("%v allocations for a frame of %d bytes", allocs, n)
+		}
+	}
+	if p.KeptBytes() != 0 {
+		t.Errorf("small frames count as %d kept bytes", p.KeptBytes())
+	}
+}
+
 func TestFramePoolTrim(t *testing.T) {
 	p := FramePool{KeepBytes: 1 << 20}
-	frames := []*Frame{p.Get(1), p.Get(1), p.Get(1)}
+	const n = 128 << 10
+	frames := []*Frame{p.Get(n), p.Get(n), p.Get(n)}
 	for _, f := range frames {
 		p.Put(f)
 	}
 	p.Trim() // just came back: nothing was unused all the time
-	if p.KeptBytes() != 3*4096 {
+	if p.KeptBytes() != 3*n {
 		t.Fatal(p.KeptBytes())
 	}
-	p.Put(p.Get(1)) // one is in use, two are not
+	p.Put(p.Get(n)) // one is in use, two are not
 	p.Trim()
-	if p.KeptBytes() != 4096 {
+	if p.KeptBytes() != n {
 		t.Error(p.KeptBytes())
 	}
 	p.Trim()
@@ -91,7 +112,7 @@ func TestFramePoolConcurrently(t *testing.T) {
 	for i := range 4 {
 		wg.Go(func() {
 			for k := range 500 {
-				f := p.Get(1000 * (k%9 + 1))
+				f := p.Get(1000 << (k % 9))
 				for j := range f.B {
 					f.B[j] = byte(i)
 				}
