@@ -1,9 +1,12 @@
 package broker
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -105,19 +108,52 @@ func (b *Broker) acquireAll(ctx context.Context, o *opener) error {
 	if err := b.meta.AcquirePartitions(ctx, b.nodeID, b.incarnation, mine); err != nil {
 		return fmt.Errorf("acquire %d partitions: %w", len(mine), err)
 	}
-	im = b.meta.Image()
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(openParallel)
+	return b.openAll(ctx, o)
+}
+
+// opening is a partition that is to be opened.
+type opening struct {
+	topic  *metadata.Topic
+	record *metadata.Partition
+	config *partition.Config
+}
+
+// openAll opens what this run owns: a stretch of partitions at a time, whose manifests are read together.
+func (b *Broker) openAll(ctx context.Context, o *opener) error {
+	var all []opening
+	im := b.meta.Image()
 	for topic := range im.Topics() {
 		config, err := partition.ConfigOf(o.config(topic))
 		if err != nil {
-			return errors.Join(fmt.Errorf("topic %s: %w", topic.Name, err), group.Wait())
+			return fmt.Errorf("topic %s: %w", topic.Name, err)
 		}
 		for _, p := range im.PartitionsOf(topic.ID) {
 			if p.Owner == b.nodeID && p.OwnerIncarnation == b.incarnation {
-				group.Go(func() error { return o.open(ctx, topic, p, config) })
+				all = append(all, opening{topic, p, config})
 			}
 		}
 	}
-	return group.Wait()
+	slices.SortFunc(all, func(a, b opening) int {
+		return cmp.Or(bytes.Compare(a.topic.ID[:], b.topic.ID[:]), cmp.Compare(a.record.ID.Partition, b.record.ID.Partition))
+	})
+	ids := make([]metadata.PartitionID, len(all))
+	for i := range all {
+		ids[i] = all[i].record.ID
+	}
+	for len(all) > 0 {
+		n, err := o.catalog.Preload(ctx, ids)
+		if err != nil {
+			return err
+		}
+		group, ctx := errgroup.WithContext(ctx)
+		group.SetLimit(openParallel)
+		for _, p := range all[:n] {
+			group.Go(func() error { return o.open(ctx, p.topic, p.record, p.config) })
+		}
+		if err := group.Wait(); err != nil {
+			return err
+		}
+		all, ids = all[n:], ids[n:]
+	}
+	return nil
 }

@@ -31,7 +31,11 @@ func (m *Maintainer) Absorb(ctx context.Context) error {
 	var errs error
 	var batch []*change
 	var stateBytes int64
-	for _, o := range m.o.Owner.Owned() {
+	loaded := m.preloader(m.owned(), m.mayAbsorb)
+	for i, o := range loaded.owned {
+		if err := loaded.upTo(ctx, i); err != nil {
+			return errors.Join(errs, err)
+		}
 		c, err := m.planAbsorb(ctx, o)
 		if err != nil {
 			if ctx.Err() != nil {

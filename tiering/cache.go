@@ -79,6 +79,14 @@ func (c *cache[K, V]) load(key K, f *flight[V], load func(context.Context) (V, i
 	close(f.done)
 }
 
+// has tells whether key is there, without making it more recent.
+func (c *cache[K, V]) has(key K) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, ok := c.entries[key]
+	return ok
+}
+
 // put adds or replaces a value.
 func (c *cache[K, V]) put(key K, value V, bytes int64) {
 	c.mu.Lock()

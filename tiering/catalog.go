@@ -345,12 +345,9 @@ func (c *Catalog) manifest(ctx context.Context, p metadata.PartitionID, ref meta
 		if err := getRange(ctx, c.o.Store, at.Object.Key(c.o.Cluster), b, at.Position); err != nil {
 			return nil, 0, fmt.Errorf("manifest of %v: %w", p, err)
 		}
-		m, err := manifest.Decode(b)
-		if err == nil && (m.Partition != p || m.Generation != ref.Generation || m.End != ref.End) {
-			err = fmt.Errorf("it is of %v, generation %d, end %d", m.Partition, m.Generation, m.End)
-		}
+		m, err := decodeManifest(b, p, ref)
 		if err != nil {
-			return nil, 0, fmt.Errorf("%w: manifest of %v generation %d at %s: %w", ErrCorrupt, p, ref.Generation, ref.Key, err)
+			return nil, 0, err
 		}
 		return m, manifestBytes(m), nil
 	})

@@ -53,10 +53,10 @@ type merge struct {
 // object of its own; the small merges of many partitions share one, so that thousands of slow partitions cost a few requests and
 // not a few each. Order: objects, manifests, pointers; the sources are retired.
 func (m *Maintainer) Merge(ctx context.Context) error {
-	owned := m.o.Owner.Owned()
-	slices.SortFunc(owned, func(a, b Owned) int { return segment.Compare(a.Partition, b.Partition) })
+	owned := m.owned()
 	var errs error
 	for {
+		loaded := m.preloader(owned, m.mayMerge)
 		var group []merge
 		var groupBytes, stateBytes int64
 		progress := false
@@ -67,9 +67,9 @@ func (m *Maintainer) Merge(ctx context.Context) error {
 				errs = errors.Join(errs, fmt.Errorf("merge %d partitions from %v on: %w", len(merges), merges[0].owned.Partition, err))
 			}
 		}
-		for _, o := range owned {
-			if ctx.Err() != nil {
-				return errors.Join(errs, context.Cause(ctx))
+		for i, o := range owned {
+			if err := loaded.upTo(ctx, i); err != nil {
+				return errors.Join(errs, err)
 			}
 			g, err := m.planMergeOf(ctx, o)
 			switch {

@@ -16,12 +16,13 @@ import (
 func (m *Maintainer) Retain(ctx context.Context) error {
 	var errs error
 	nowMs := time.Now().UnixMilli()
-	for _, o := range m.o.Owner.Owned() {
+	loaded := m.preloader(m.owned(), m.mayRetain)
+	for i, o := range loaded.owned {
 		if o.RetentionMs < 0 && o.RetentionBytes < 0 {
 			continue
 		}
-		if ctx.Err() != nil {
-			return errors.Join(errs, context.Cause(ctx))
+		if err := loaded.upTo(ctx, i); err != nil {
+			return errors.Join(errs, err)
 		}
 		if err := m.retain(ctx, o, nowMs); err != nil {
 			errs = errors.Join(errs, fmt.Errorf("%v: %w", o.Partition, err))
