@@ -11,8 +11,6 @@ import (
 
 	"go.opentelemetry.io/otel/metric"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/tidemarkmq/tidemark/metadata"
 	"github.com/tidemarkmq/tidemark/objectstore"
 	"github.com/tidemarkmq/tidemark/tiering/manifest"
@@ -50,7 +48,12 @@ type Catalog struct {
 	mu         sync.RWMutex
 	pending    []*pendingObject // by stream and sequence
 	parts      map[metadata.PartitionID][]piece
-	indexBytes int64
+	indexBytes int64  // of the indexes of pending objects
+	own        int    // pending objects that are not foreign
+	ownBytes   int64  // of their indexes
+	additions  uint64 // calls of add
+
+	syncing chan struct{} // holds a token while a Sync runs
 }
 
 type manifestKey struct {
@@ -71,6 +74,8 @@ type pendingObject struct {
 	index    *segment.Index
 	footer   segment.Footer
 	memBytes int64
+	foreign  bool   // committed by another broker, as far as this one knows: not for this one to hurry with
+	since    uint64 // Catalog.additions when it was added
 }
 
 // piece is what a pending object holds of one partition.
@@ -86,7 +91,7 @@ func NewCatalog(o CatalogOptions) *Catalog {
 	orDefault(&o.SoftPending, 128)
 	orDefault(&o.HardPending, 1024)
 	orDefault(&o.SoftIndexBytes, 64<<20)
-	c := &Catalog{o: o, parts: map[metadata.PartitionID][]piece{}, pressed: make(chan struct{}, 1)}
+	c := &Catalog{o: o, parts: map[metadata.PartitionID][]piece{}, pressed: make(chan struct{}, 1), syncing: make(chan struct{}, 1)}
 	c.base, c.cancel = context.WithCancel(context.Background())
 	const loadTimeout = time.Minute
 	c.manifests = newCache[manifestKey, *manifest.Manifest](c.base, &c.loads, o.CacheBytes/2, loadTimeout)
@@ -101,29 +106,6 @@ func NewCatalog(o CatalogOptions) *Catalog {
 func (c *Catalog) Close() {
 	c.cancel()
 	c.loads.Wait()
-}
-
-// Load reads the list of pending objects from meta and the index of each from the store, with one request per object, many at
-// once. Failing requests are repeated until ctx is done. It must return before the catalog is asked anything.
-func (c *Catalog) Load(ctx context.Context, meta Committer) error {
-	records, err := meta.PendingObjects(ctx)
-	if err != nil {
-		return fmt.Errorf("list pending objects: %w", err)
-	}
-	loaded := make([]*pendingObject, len(records))
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(32)
-	for i := range records {
-		g.Go(func() (err error) {
-			loaded[i], err = c.readPending(ctx, records[i])
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return fmt.Errorf("load pending objects: %w", err)
-	}
-	c.add(loaded)
-	return nil
 }
 
 func (c *Catalog) readPending(ctx context.Context, r metadata.PendingObject) (*pendingObject, error) {
@@ -173,13 +155,19 @@ func indexBytes(x *segment.Index) int64 {
 	return n
 }
 
-// add makes committed objects known.
+// add makes committed objects known. One that is known already is left as it is.
 func (c *Catalog) add(objects []*pendingObject) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.additions++
 	for _, o := range objects {
-		c.pending = append(c.pending, o)
-		c.indexBytes += o.memBytes
+		at, known := slices.BinarySearchFunc(c.pending, o, comparePending)
+		if known {
+			continue
+		}
+		o.since = c.additions
+		c.pending = slices.Insert(c.pending, at, o)
+		c.countLocked(o, 1)
 		for i := range o.index.Parts {
 			p := &o.index.Parts[i]
 			pieces := append(c.parts[p.Partition], piece{o, p})
@@ -190,10 +178,7 @@ func (c *Catalog) add(objects []*pendingObject) {
 			c.parts[p.Partition] = pieces
 		}
 	}
-	slices.SortFunc(c.pending, func(a, b *pendingObject) int {
-		return cmp.Or(cmp.Compare(a.record.Stream, b.record.Stream), cmp.Compare(a.record.Seq, b.record.Seq))
-	})
-	if len(c.pending) > c.o.SoftPending || c.indexBytes > c.o.SoftIndexBytes {
+	if c.own > c.o.SoftPending || c.ownBytes > c.o.SoftIndexBytes {
 		select {
 		case c.pressed <- struct{}{}:
 		default:
@@ -201,17 +186,32 @@ func (c *Catalog) add(objects []*pendingObject) {
 	}
 }
 
-// remove forgets objects that are no longer pending.
+func comparePending(a, b *pendingObject) int {
+	return cmp.Or(cmp.Compare(a.record.Stream, b.record.Stream), cmp.Compare(a.record.Seq, b.record.Seq))
+}
+
+// countLocked counts an object in (1) or out (-1).
+func (c *Catalog) countLocked(o *pendingObject, n int) {
+	c.indexBytes += int64(n) * o.memBytes
+	if !o.foreign {
+		c.own += n
+		c.ownBytes += int64(n) * o.memBytes
+	}
+}
+
+// remove forgets objects that are no longer pending. Those that are forgotten already are no error.
 func (c *Catalog) remove(objects []*pendingObject) {
 	gone := make(map[*pendingObject]bool, len(objects))
-	for _, o := range objects {
-		gone[o] = true
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	for _, o := range objects {
+		if at, known := slices.BinarySearchFunc(c.pending, o, comparePending); known && c.pending[at] == o {
+			gone[o] = true
+		}
+	}
 	c.pending = slices.DeleteFunc(c.pending, func(o *pendingObject) bool { return gone[o] })
 	for o := range gone {
-		c.indexBytes -= o.memBytes
+		c.countLocked(o, -1)
 		for i := range o.index.Parts {
 			p := o.index.Parts[i].Partition
 			// A new slice: readers may hold the old one.
