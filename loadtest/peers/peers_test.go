@@ -2,6 +2,7 @@ package main
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -55,14 +56,17 @@ func TestSkips(t *testing.T) {
 	for _, c := range []struct {
 		row, peer string
 		b         *binaries
+		every     bool
 		want      string
 	}{
-		{"1-p12", "null", all, ""}, {"8", "null", all, "delivers nothing"}, {"9", "null", all, "keeps nothing"},
-		{"12", "tidemark", all, ""}, {"12", "tidemark", none, "strace"}, {"8", "kafka", none, ""},
+		{"1-p12", "null", all, false, ""}, {"8", "null", all, true, "delivers nothing"}, {"9", "null", all, false, "keeps nothing"},
+		{"12", "tidemark", all, false, ""}, {"12", "tidemark", none, true, "strace"}, {"8", "kafka", none, false, ""},
+		{"4-20k", "kafka-flush", none, false, ""}, {"4-1k", "kafka-flush", none, false, "--every"}, {"4-1k", "kafka-flush", none, true, ""},
+		{"9", "tidemark-minio", none, false, ""}, {"5", "tidemark-minio", none, false, "--every"}, {"14-p1", "kafka", none, false, "itself"},
 	} {
 		r := rows[slices.IndexFunc(rows, func(r row) bool { return r.id == c.row })]
 		p := peers[slices.IndexFunc(peers, func(p peer) bool { return p.id == c.peer })]
-		if got := r.skip(&p, c.b); (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+		if got := r.skip(&p, c.b, c.every); (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
 			t.Errorf("%s, %s: %q", c.row, c.peer, got)
 		}
 	}
@@ -109,6 +113,13 @@ func TestReport(t *testing.T) {
 			}},
 			{ID: "8", Title: "Second", Cells: []reportCell{{Name: "all", Skipped: "left out"}}},
 		},
+	}
+	for i := range r.Rows {
+		for _, c := range r.Rows[i].Cells {
+			for n := range c.Samples {
+				c.Samples[n].place = fmt.Sprint(n)
+			}
+		}
 	}
 	golden, got := filepath.Join("testdata", "report.md"), r.markdown()
 	if *update {

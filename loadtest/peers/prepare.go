@@ -47,9 +47,7 @@ func prepare(ctx context.Context, dir string) (*binaries, error) {
 			b.minio = name
 		}
 	}
-	if b.strace, err = exec.LookPath("strace"); err != nil {
-		b.strace = ""
-	}
+	b.strace = findStrace()
 	version, err := kafkaVersion()
 	if err != nil {
 		return nil, err
@@ -89,15 +87,21 @@ func kafkaVersion() (string, error) {
 
 // describe notes machine, disk, versions and settings.
 func (t *table) describe(ctx context.Context) error {
-	info, r := machine.Describe(), &t.report
+	info, r := machine.Describe(), &t.run
+	r.Format, r.Started, r.Remark = storedFormat, time.Now().UTC().Truncate(time.Second), t.o.remark
+	r.ID = r.Started.Format("20060102T150405Z")
 	fact := func(name, text string, args ...any) {
 		r.Facts = append(r.Facts, [2]string{name, fmt.Sprintf(text, args...)})
+	}
+	for i := range t.peers {
+		p := &t.peers[i]
+		r.Peers = append(r.Peers, peerName{ID: p.id, Name: p.name, Class: p.class, Reference: p.reference})
 	}
 	revision, err := output(ctx, "git", "describe", "--always", "--dirty")
 	if err != nil {
 		revision = "unknown"
 	}
-	t.version = revision
+	r.Commit = revision
 	kafka, err := kafkaVersion()
 	if err != nil {
 		return err
@@ -112,7 +116,11 @@ func (t *table) describe(ctx context.Context) error {
 	}
 	java, _, _ = strings.Cut(java, "\n")
 	minio, _, _ = strings.Cut(minio, "\n")
-	fact("Run", "%s UTC, %d repetitions of %v, warm-up at least %v (JVM %v)", time.Now().UTC().Format("2006-01-02 15:04"), t.o.repetitions, t.o.each, t.o.warmup(false), t.o.warmup(true))
+	quick := ""
+	if t.o.quick {
+		quick = "**A quick run: one repetition of short runs, warm-ups shorter than what is fair to a JVM.** "
+	}
+	fact("Settings", "%s%d repetitions of %v, warm-up until three windows agree, with a JVM for at least %v", quick, t.o.repetitions, t.o.each, t.o.warmup(true))
 	fact("Machine", "%s, %d CPUs, %.0f GiB, %s; client and servers share it, over the loopback interface", info.CPUModel, runtime.NumCPU(), float64(info.Memory)/(1<<30), info.Kernel)
 	if err := t.disk(fact); err != nil {
 		return err
@@ -120,15 +128,10 @@ func (t *table) describe(ctx context.Context) error {
 	fact("Tidemark", "%s, %s; durability `local`, embedded etcd, defaults but `delete-grace: %s` (only when objects leave the disk)", revision, runtime.Version(), tidemarkGrace)
 	fact("Apache Kafka", "%s, %s, `%s`, logging off; [kafka.properties](peers/kafka.properties)", kafka, java, strings.Join(kafkaJVM, " "))
 	fact("Kafka, flush.messages=1", "the same and `%s`", strings.TrimSpace(flushEach))
-	fact("MinIO", "%s, one folder of the same disk; its CPU and memory count as the server's", minio)
-	r.Heading = "Tidemark beside its peers, written by `go run ./loadtest/peers`."
-	if t.o.quick {
-		r.Heading += " **A quick run: one repetition of short runs, warm-ups shorter than what is fair to a JVM.**"
+	fact("MinIO", "%s, one folder of the same disk; its CPU and memory are in columns of their own", minio)
+	for i := range t.o.references {
+		fact("Reference "+t.o.references[i].name, "`%s`", t.o.references[i].command)
 	}
-	if t.o.remark != "" {
-		r.Heading += " **" + t.o.remark + "**"
-	}
-	r.Notes = notes
 	return nil
 }
 
@@ -154,11 +157,13 @@ var notes = []string{
 	"Production Kafka gets durability from three replicas, not from flushes. One node with replication factor 1 is what one machine can compare.",
 	"Client and server share the machine: at full speed the client is often what is measured. The null broker keeps nothing and shows that ceiling; server s/GB and bytes per server-CPU-second compare brokers apart from it.",
 	"Same client, seed, half-random payloads, acks=all and idempotence for all. Every record is checked for loss, order and checksum except on the null broker. Latency counts from the intended time of sending; in rows at full speed it is mostly the queue that the producer keeps.",
-	"Rows at full speed are warmed up by windows on topics of their own until three agree within 5 %; a window ends after about 2 GiB, and a measurement after about 8 GiB, so that the disk is not filled.",
+	"Rows at full speed are warmed up by windows on topics of their own until three agree within 5 %, with a JVM for a minute at least, others for 40 s at most; a window ends after about 2 GiB, and a measurement after about 8 GiB, so that the disk is not filled. Before the measurement, deleted topics have up to 25 s to leave the disk (Tidemark's go after its delete grace of 10 s). *disk GB* is the most that the disk held.",
 	"*disturbed*: other processes (or the kernel's own work for disk and network) used over a tenth of the machine, or the hypervisor took over 1 %.",
-	"RSS is the greatest during the run. Kafka's is mostly its fixed heap; the page cache that it lives from is not in it. MinIO's is in that of its row.",
+	"RSS is the greatest during the run, warm-up included. Kafka's is mostly its fixed heap; the page cache that it lives from is not in it. MinIO's CPU and RSS are in columns apart (*store*); every ratio is of the broker's own.",
 	"Catch-up: filled, stopped in order, files dropped from the page cache with fadvise, started, read once. Tidemark has everything in objects then; Kafka in its log.",
-	"Start-up counts from the start of the broker's process to the first acknowledgement of a record; etcd is inside, MinIO runs already. For kill -9, Tidemark runs with seal-bytes and seal-age so great that 1 GiB stays in the WAL, which the start then moves to objects.",
-	"Syncs are made 2.6 ms longer by strace, which stops a broker's threads only at fsync and fdatasync; Tidemark runs with `wal.sync: data` there, because its direct synchronous writes make no call that could be delayed. The tracer's CPU is not counted, that of being traced is.",
+	"Start-up counts from the start of the broker's process to the first acknowledgement of a record; etcd is inside, MinIO runs already. For kill -9, Tidemark runs with seal-bytes and seal-age so great that 1 GiB stays in the WAL before the kill, and with the defaults after it. RSS in these rows is the greatest until the first acknowledgement.",
+	"Syncs are made 2.6 ms longer by `strace --seccomp-bpf -e inject=fsync,fdatasync:delay_exit=2600` (from the system's packages; without it the row does not run), which stops a broker's threads only at fsync and fdatasync; Tidemark runs with `wal.sync: data` there, because its direct synchronous writes make no call that could be delayed. The tracer's CPU is not counted, that of being traced is.",
+	"Rows 14 send requests of one batch of 1 MiB to the partitions in turn, so that the number of partitions is all that differs.",
+	"References are programs run beside in some rows; they keep no order of anything beyond their run, and only acknowledgements are verified.",
 	"The soak keeps 256 MiB per partition (`retention.bytes`), on all peers.",
 }

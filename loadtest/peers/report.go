@@ -9,27 +9,31 @@ import (
 
 // report is all that is written down.
 type report struct {
-	Heading string      `json:"heading"` // what kind of run this was
-	Facts   [][2]string `json:"facts"`   // machine, versions, settings
-	Rows    []reportRow `json:"rows"`
-	Notes   []string    `json:"notes"`
+	Heading string
+	Facts   [][2]string // machine, versions, settings
+	Rows    []reportRow
+	Notes   []string
+	Goals   []goalLine
+	Missing []string // rows of which there is nothing
 }
 
 // reportRow is one workload on all peers.
 type reportRow struct {
-	ID    string       `json:"id"`
-	Title string       `json:"title"`
-	Full  bool         `json:"full"` // at full speed, where latency is the producer's queue and its ratio says nothing
-	Cells []reportCell `json:"cells"`
+	ID    string
+	Title string
+	Full  bool // at full speed, where latency is the producer's queue and its ratio says nothing
+	Cells []reportCell
+	// Remark is what notes.md says about it.
+	Remark string
 }
 
 // reportCell is one peer's runs, in the order of repetitions.
 type reportCell struct {
-	Peer    string   `json:"peer"`
-	Name    string   `json:"name"`
-	Class   string   `json:"class"`
-	Skipped string   `json:"skipped,omitempty"`
-	Samples []sample `json:"samples"`
+	Peer    string
+	Name    string
+	Class   string
+	Skipped string
+	Samples []sample
 }
 
 // columns are the figures that the report shows; results have more.
@@ -39,6 +43,7 @@ var columns = []struct{ name, unit, head string }{
 	{"end-to-end p50", "ms", "e2e p50 ms"}, {"end-to-end p99", "ms", "e2e p99"}, {"end-to-end p99.9", "ms", "e2e p99.9"},
 	{"commit p50", "ms", "commit p50 ms"}, {"commit p99", "ms", "commit p99"},
 	{"server CPU", "s/GB", "server s/GB"}, {"client CPU", "s/GB", "client s/GB"}, {"server peak RSS", "MB", "RSS MB"},
+	{"store CPU", "s/GB", "store s/GB"}, {"store peak RSS", "MB", "store RSS MB"}, {"disk", "GB", "disk GB"},
 	{"RSS slope", "MB/min", "RSS MB/min"}, {"p99.9 first quarter", "ms", "p99.9 first"}, {"p99.9 last quarter", "ms", "p99.9 last"},
 }
 
@@ -47,6 +52,7 @@ var compared = []struct{ a, b, label string }{
 	{"tidemark", "null", "of the ceiling"},
 	{"tidemark", "kafka-flush", "durable : durable"},
 	{"tidemark", "kafka", "durable : page cache"},
+	{"tidemark", prototypePeer, "of the prototype"},
 	{"tidemark-minio", "kafka-flush", "durable : durable"},
 	{"tidemark-minio", "kafka", "durable : page cache"},
 }
@@ -66,15 +72,20 @@ func (s *sample) figure(name, unit string) (float64, bool) {
 	return 0, false
 }
 
-// spread of a figure over the runs that have it.
-func (c *reportCell) spread(name, unit string) (text string, ok bool) {
-	var v []float64
+// values of a figure in the runs that have it.
+func (c *reportCell) values(name, unit string) (v []float64, ok bool) {
 	for i := range c.Samples {
 		if x, ok := c.Samples[i].figure(name, unit); ok && c.Samples[i].Failure == "" {
 			v = append(v, x)
 		}
 	}
-	if len(v) == 0 {
+	return v, len(v) > 0
+}
+
+// spread of a figure over the runs that have it.
+func (c *reportCell) spread(name, unit string) (text string, ok bool) {
+	v, ok := c.values(name, unit)
+	if !ok {
 		return "–", false
 	}
 	return spreadText(result.SpreadOf(v)), true
@@ -88,14 +99,24 @@ func spreadText(s result.Spread) string {
 }
 
 // state says what is to be known of a cell's runs beside figures.
-func (c *reportCell) state() string {
-	var failed, disturbed, unsteady int
-	why := ""
+func (c *reportCell) state(showRuns bool) string {
+	var failed, disturbed, unsteady, quick int
+	why, notServed, runs := "", "", ""
 	for i := range c.Samples {
 		s := &c.Samples[i]
+		if s.run != "" && !strings.Contains(runs, s.run) {
+			runs += s.run
+		}
+		if s.NotServed != "" {
+			notServed = s.NotServed
+			continue
+		}
 		if s.Failure != "" {
 			failed, why = failed+1, s.Failure
 			continue
+		}
+		if s.quick {
+			quick++
 		}
 		if s.Disturbed {
 			disturbed++
@@ -113,6 +134,15 @@ func (c *reportCell) state() string {
 	}
 	if unsteady > 0 {
 		parts = append(parts, fmt.Sprintf("warm-up not settled %d of %d", unsteady, len(c.Samples)))
+	}
+	if notServed != "" {
+		parts = append(parts, notServed)
+	}
+	if quick > 0 {
+		parts = append(parts, fmt.Sprintf("quick %d of %d", quick, len(c.Samples)))
+	}
+	if runs != "" && showRuns {
+		parts = append(parts, "run "+runs)
 	}
 	return strings.Join(parts, "; ")
 }
@@ -133,18 +163,24 @@ func (r *report) markdown() string {
 	for _, f := range r.Facts {
 		fmt.Fprintf(&b, "| %s | %s |\n", f[0], strings.ReplaceAll(f[1], "|", "\\|"))
 	}
+	if len(r.Goals) > 0 {
+		writeGoals(&b, r.Goals)
+	}
+	if len(r.Missing) > 0 {
+		fmt.Fprintf(&b, "\nRows not measured yet: %s.\n", strings.Join(r.Missing, ", "))
+	}
 	b.WriteString("\n## Notes\n\n")
 	for _, n := range r.Notes {
 		fmt.Fprintf(&b, "- %s\n", n)
 	}
 	b.WriteString("\n## Workloads\n\nMedian (least–most). Ratios are of runs of the same repetition.\n")
 	for i := range r.Rows {
-		r.Rows[i].write(&b)
+		r.Rows[i].write(&b, r.severalRuns())
 	}
 	return b.String()
 }
 
-func (r *reportRow) write(b *strings.Builder) {
+func (r *reportRow) write(b *strings.Builder, showRuns bool) {
 	fmt.Fprintf(b, "\n### %s: %s\n\n| | class |", r.ID, r.Title)
 	var shown []int
 	for i, col := range columns {
@@ -164,11 +200,14 @@ func (r *reportRow) write(b *strings.Builder) {
 			text, _ := c.spread(columns[n].name, columns[n].unit)
 			fmt.Fprintf(b, " %s |", text)
 		}
-		state := c.state()
+		state := c.state(showRuns)
 		if c.Skipped != "" {
 			state = "not run: " + c.Skipped
 		}
 		fmt.Fprintf(b, " %s |\n", state)
+	}
+	if r.Remark != "" {
+		fmt.Fprintf(b, "\n%s\n", r.Remark)
 	}
 	r.ratios(b)
 }
@@ -185,8 +224,12 @@ func (r *reportRow) ratios(b *strings.Builder) {
 			if r.Full && f.unit == "ms" {
 				continue
 			}
-			if v := paired(x, y, f.name, f.unit); len(v) > 0 {
-				parts = append(parts, fmt.Sprintf("%s %s", f.text, spreadText(result.SpreadOf(v))))
+			if v, across := ratioOf(x, y, f.name, f.unit); v.Median == v.Median { // a number
+				text := fmt.Sprintf("%s %s", f.text, spreadText(v))
+				if across {
+					text += " (of different runs)"
+				}
+				parts = append(parts, text)
 			}
 		}
 		if len(parts) > 0 {
@@ -207,14 +250,33 @@ func (r *reportRow) cell(peer string) *reportCell {
 	return nil
 }
 
-// paired are the ratios x ⁄ y of the runs of the same repetition that both succeeded.
+// ratioOf is x ⁄ y: of the runs of the same repetition, or, where there are none, of the medians, across runs. Its median is no number
+// where one of them has no figure.
+func ratioOf(x, y *reportCell, name, unit string) (s result.Spread, across bool) {
+	if v := paired(x, y, name, unit); len(v) > 0 {
+		return result.SpreadOf(v), false
+	}
+	a, okA := x.values(name, unit)
+	b, okB := y.values(name, unit)
+	if divisor := result.SpreadOf(b).Median; okA && okB && divisor > 0 {
+		return result.SpreadOf([]float64{result.SpreadOf(a).Median / divisor}), true
+	}
+	return result.SpreadOf(nil), false
+}
+
+// paired are the ratios x ⁄ y of the runs of the same repetition, kept in the same folder, that both succeeded.
 func paired(x, y *reportCell, name, unit string) []float64 {
 	var v []float64
-	for i := range min(len(x.Samples), len(y.Samples)) {
-		p, okP := x.Samples[i].figure(name, unit)
-		q, okQ := y.Samples[i].figure(name, unit)
-		if okP && okQ && q > 0 && x.Samples[i].Failure == "" && y.Samples[i].Failure == "" {
-			v = append(v, p/q)
+	for i := range x.Samples {
+		for j := range y.Samples {
+			s, t := &x.Samples[i], &y.Samples[j]
+			if s.place != t.place || s.Failure != "" || t.Failure != "" {
+				continue
+			}
+			p, okP := s.figure(name, unit)
+			if q, okQ := t.figure(name, unit); okP && okQ && q > 0 {
+				v = append(v, p/q)
+			}
 		}
 	}
 	return v

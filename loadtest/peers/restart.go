@@ -15,6 +15,7 @@ import (
 	"github.com/tidemarkmq/tidemark/loadtest/bench"
 	"github.com/tidemarkmq/tidemark/loadtest/bench/result"
 	"github.com/tidemarkmq/tidemark/loadtest/bench/spec"
+	"github.com/tidemarkmq/tidemark/loadtest/process"
 )
 
 const (
@@ -91,6 +92,7 @@ func (o *single) restart(ctx context.Context) (sample, error) {
 	} else if err := o.server.stop(); err != nil {
 		return sample{}, err
 	}
+	o.how.keepWAL = false // only what is left behind is unusual: the start itself has the defaults
 	if err := o.reopen(ctx); err != nil {
 		return sample{}, err
 	}
@@ -102,7 +104,11 @@ func (o *single) restart(ctx context.Context) (sample, error) {
 	if err == nil && after != before+1 {
 		err = fmt.Errorf("%d records were acknowledged, %d are there", before+1, after)
 	}
-	return sample{Metrics: []result.Metric{{Name: "first ack", Unit: "ms", Value: took.Seconds() * 1e3, Better: -1}}, Pressure: -1}, err
+	got := sample{Metrics: []result.Metric{{Name: "first ack", Unit: "ms", Value: took.Seconds() * 1e3, Better: -1}}, Pressure: -1}
+	if u, usageErr := process.UsageOf(o.server.pid); usageErr == nil {
+		got.Metrics = append(got.Metrics, result.Metric{Name: "server peak RSS", Unit: "MB", Value: float64(u.PeakRSSBytes) / 1e6, Better: -1})
+	}
+	return got, err
 }
 
 func (o *single) firstAck(ctx context.Context) (time.Duration, error) {

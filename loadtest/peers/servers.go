@@ -28,7 +28,7 @@ const (
 	minioUser       = "tidemark"
 	minioPassword   = "tidemark-local"
 	minioBucket     = "tidemark"
-	tidemarkGrace   = "30s"
+	tidemarkGrace   = "10s"
 	syncDelay       = 2600 * time.Microsecond
 	stopPatience    = 2 * time.Minute
 	unsealed        = int64(1) << 30 // seal-bytes at which a WAL of a gibibyte stays a WAL
@@ -107,6 +107,8 @@ type peer struct {
 	id, name, class string
 	jvm             bool
 	null            bool
+	reference       bool
+	command         string // of a reference
 	start           func(ctx context.Context, b *binaries, dir string, h how) (*server, error)
 }
 
