@@ -132,7 +132,7 @@ func (t *table) once(ctx context.Context, r *row, p *peer, name string) (s sampl
 	default:
 		s, err = one.load(limited)
 	}
-	if most := disk.most.Load(); err == nil && most > 0 {
+	if most := disk.most.Load(); err == nil && most > 0 && !p.null {
 		s.Metrics = append(s.Metrics, result.Metric{Name: "disk", Unit: "GB", Value: float64(most) / 1e9, Better: -1})
 	}
 	if cause := context.Cause(limited); err != nil && errors.Is(cause, errDisk) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -54,7 +55,8 @@ func startReference(ctx context.Context, command, dir string, h how) (*server, e
 	_, port, _ := net.SplitHostPort(address) // it is one
 	placed := strings.Contains(command, "{listen}") || strings.Contains(command, "{port}")
 	fill := strings.NewReplacer("{listen}", address, "{port}", port, "{partitions}", fmt.Sprint(max(1, h.partitions)), "{dir}", dir)
-	var words []string
+	// Some end with their standard input, so it is a pipe that stays open.
+	words := []string{"sh", "-c", `mkfifo "$0" && exec "$@" 0<>"$0"`, filepath.Join(dir, "stdin")}
 	for _, w := range strings.Fields(command) {
 		words = append(words, fill.Replace(w))
 	}

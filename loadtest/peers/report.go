@@ -201,7 +201,11 @@ func (r *reportRow) write(b *strings.Builder, showRuns bool) {
 			fmt.Fprintf(b, " %s |", text)
 		}
 		state := c.state(showRuns)
-		if c.Skipped != "" {
+		switch c.Skipped {
+		case "":
+		case notYet:
+			state = notYet
+		default:
 			state = "not run: " + c.Skipped
 		}
 		fmt.Fprintf(b, " %s |\n", state)

@@ -176,6 +176,9 @@ func (t *table) write() error {
 	return os.WriteFile(t.o.out, []byte(t.assemble().markdown()), 0o644)
 }
 
+// notYet is what a cell says that a later run may fill.
+const notYet = "not measured yet"
+
 // assemble is the report of the archive.
 func (t *table) assemble() *report {
 	r := &report{Heading: "Tidemark beside its peers, written by `go run ./loadtest/peers`.", Notes: notes}
@@ -192,7 +195,7 @@ func (t *table) assemble() *report {
 					continue // no gap: it is only beside some rows
 				}
 				if c.Skipped = row.skip(&p, t.b, t.o.every); c.Skipped == "" {
-					c.Skipped = "not measured yet"
+					c.Skipped = notYet
 				}
 			}
 			out.Cells = append(out.Cells, c)
