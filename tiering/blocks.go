@@ -149,6 +149,13 @@ func (c *blockCache) prefetch(object segment.ID, blocks []segment.Block, i, runB
 	return len(e.blocks)
 }
 
+// has tells whether the block is at hand or under way.
+func (c *blockCache) has(object segment.ID, position int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.blocks[blockKey{object, position}] != nil
+}
+
 // cached pins the extent of a block if its bytes are at hand now.
 func (c *blockCache) cached(object segment.ID, position int64) *extent {
 	c.mu.Lock()

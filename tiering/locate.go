@@ -18,6 +18,8 @@ type located struct {
 	object     segment.ID
 	start, end metadata.Offset
 	blocks     []segment.Block // in order; must not be changed
+	// index is the whole object's; nil where it cannot have more than this partition.
+	index func(context.Context) (*segment.Index, error)
 }
 
 // blockAt is the index of the block that holds offset or is the next after it; len(blocks) if there is none.
@@ -54,7 +56,8 @@ func (c *Catalog) segmentAt(ctx context.Context, p metadata.PartitionID, offset 
 	}
 	for _, piece := range pieces {
 		if piece.part.End > offset {
-			return located{piece.object.id, piece.part.Start, piece.part.End, piece.part.Blocks}, true, nil
+			index := func(context.Context) (*segment.Index, error) { return piece.object.index, nil }
+			return located{piece.object.id, piece.part.Start, piece.part.End, piece.part.Blocks, index}, true, nil
 		}
 	}
 	return l, false, nil
@@ -92,8 +95,9 @@ func firstAfter(segments []manifest.Segment, offset metadata.Offset) *manifest.S
 
 // locatedOf finds the blocks of a manifest's segment.
 func (c *Catalog) locatedOf(ctx context.Context, p metadata.PartitionID, s *manifest.Segment) (located, error) {
+	index := func(ctx context.Context) (*segment.Index, error) { return c.index(ctx, s) }
 	if len(s.Blocks) > 0 {
-		return located{s.Object, s.Start, s.End, s.Blocks}, nil
+		return located{s.Object, s.Start, s.End, s.Blocks, index}, nil
 	}
 	x, err := c.index(ctx, s)
 	if err != nil {
@@ -103,7 +107,7 @@ func (c *Catalog) locatedOf(ctx context.Context, p metadata.PartitionID, s *mani
 	if part == nil {
 		return located{}, fmt.Errorf("%w: %s has nothing of %v", ErrCorrupt, s.Object.Key(c.o.Cluster), p)
 	}
-	return located{s.Object, s.Start, s.End, part.Blocks}, nil
+	return located{s.Object, s.Start, s.End, part.Blocks, index}, nil
 }
 
 // segmentOf is a pending piece as a manifest will list it. Its blocks are all inline.

@@ -94,7 +94,11 @@ walk:
 			break // the read itself will say what is wrong
 		}
 		for i := l.blockAt(ahead); i < len(l.blocks); {
-			n := r.blocks.prefetch(l.object, l.blocks, i, run)
+			blocks, k, bytes := r.widen(ctx, p, &l, i, run)
+			n := r.blocks.prefetch(l.object, blocks, k, bytes)
+			if len(blocks) != len(l.blocks) {
+				n = min(n, 1) // others' blocks came along; whether the next of p's did shows in the next turn
+			}
 			if n == 0 || started >= nBytes {
 				break walk
 			}

@@ -37,6 +37,7 @@ type Reader struct {
 	o       ReaderOptions
 	catalog *Catalog
 	blocks  *blockCache
+	near    neighbours
 	cancel  context.CancelFunc
 	metrics *metrics
 
@@ -211,7 +212,8 @@ const relocations = 4
 // was used is old, it looks the offset up anew and changes l and i.
 func (r *Reader) block(ctx context.Context, p metadata.PartitionID, l *located, i *int, run int) (*extent, error) {
 	for try := 1; ; try++ {
-		e, err := r.blocks.pin(ctx, l.object, l.blocks, *i, run, r.o.BudgetWait)
+		blocks, k, n := r.widen(ctx, p, l, *i, run)
+		e, err := r.blocks.pin(ctx, l.object, blocks, k, n, r.o.BudgetWait)
 		if err == nil {
 			err = r.blocks.wait(ctx, e)
 		}
