@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"github.com/tidemarkmq/tidemark/broker/wire"
 )
 
@@ -41,6 +43,7 @@ type Conn struct {
 	// Of the reader goroutine.
 	br       *bufio.Reader
 	dec      wire.ProduceDecoder
+	fetch    kmsg.FetchRequest // the last one: the next is decoded into its memory
 	clientID string
 
 	// For the janitor, in nanoseconds of Server.now; 0 = none.
@@ -52,7 +55,7 @@ type Conn struct {
 	seenAt     int64        // when that changed
 	writeSince atomic.Int64 // a write is going on; interrupted = it has been told to go on in pieces
 
-	wake chan struct{} // to the writer goroutine
+	wake chan struct{} // to the writer goroutine, if it was started
 	room chan struct{} // to the reader: the queue got shorter
 	dead chan struct{} // closed at the end
 
@@ -67,9 +70,17 @@ type Conn struct {
 	draining    bool // no more reading
 	cause       error
 
-	batch  []*reply
-	vec    [][]byte
-	buffer net.Buffers
+	rest []byte // answers that the flusher could not write: the writer goroutine goes on with them, and writing stays set until then
+
+	batch   []*reply
+	vec     [][]byte
+	buffer  net.Buffers
+	answers []byte // to Produce, one after the other
+	sock    socket
+
+	flusher   *flusher // nil: the writer goroutine writes what the reader goroutine does not
+	onFlusher atomic.Bool
+	nextFlush *Conn // of the flusher's stack
 }
 
 // Software is what a client says of itself in ApiVersions v3+ (KIP-511). Empty until then.
@@ -135,6 +146,9 @@ func newConn(s *Server, nc net.Conn, listenerName string) *Conn {
 	c.waitCtx, c.endWaits = context.WithCancelCause(c.readCtx)
 	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
 		c.ip = a.AddrPort().Addr().Unmap()
+	}
+	if c.sock.init(nc) {
+		c.flusher = &s.flushers[c.id%uint64(len(s.flushers))]
 	}
 	return c
 }

@@ -18,7 +18,7 @@ type Handler interface {
 	// the client has left after sending: with acks=0 it is not interested in an answer.
 	Produce(ctx context.Context, c *Conn, h wire.Header, call *ProduceCall)
 	// Fetch may block (long poll) until ctx is done: the client went away or the server is shutting down; then it answers with what it
-	// has. The request belongs to the handler except for UnknownTags. An error closes the connection.
+	// has. The request is the handler's until it returns; topic names may be kept. An error closes the connection.
 	Fetch(ctx context.Context, c *Conn, h wire.Header, req *kmsg.FetchRequest) (*wire.FetchResponse, error)
 	// Handle answers everything else and may block until ctx is done. The request and all its bytes belong to the handler. The answer's
 	// version is set by the server. An error closes the connection.

@@ -82,6 +82,8 @@ const (
 	partBytes         = 160              // of a Produce partition in memory
 	smallParts        = 256              // partitions of a Produce request that are not counted
 	keepReplyBytes    = 64 << 10         // buffer that a pooled reply keeps
+	keepFetchBytes    = 4 << 10          // of a Fetch request that the connection's next one is decoded over
+	keepFetchTopics   = 16               // in it
 	maxBatch          = 64               // replies in one gathered write
 	slowWriteAfter    = time.Second      // then a write is continued in pieces, from a copy where records are pinned
 	slowPieceBytes    = 256 << 10        // of such a continued write

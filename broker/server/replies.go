@@ -101,26 +101,34 @@ func (r *reply) done() {
 		panic("server: ProduceCall.Done called twice")
 	}
 	r.ready = true
-	closed := c.closed
-	wake := !closed && c.queue[c.head] == r && r != c.current && !c.writing
-	start := wake && !c.writer
-	if start { // idle consumers have no writer goroutine
-		c.writer = true
-		c.srv.wg.Add(1)
-	}
-	c.mu.Unlock()
-	if closed {
+	if c.closed {
+		c.mu.Unlock()
 		r.discard()
 		return
 	}
-	if start {
+	if c.queue[c.head] != r || r == c.current || c.writing {
+		c.mu.Unlock()
+		return
+	}
+	if c.flusher != nil {
+		c.mu.Unlock()
+		c.flusher.push(c)
+		return
+	}
+	c.wakeWriter()
+	c.mu.Unlock()
+}
+
+// wakeWriter has the writer goroutine look at the queue; c.mu is held and the connection is not closed.
+func (c *Conn) wakeWriter() {
+	if !c.writer { // idle consumers have none
+		c.writer = true
+		c.srv.wg.Add(1)
 		go c.writeLoop()
 	}
-	if wake {
-		select {
-		case c.wake <- struct{}{}:
-		default:
-		}
+	select {
+	case c.wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -155,10 +163,13 @@ func (c *Conn) push(r *reply) {
 	c.queuedBytes += r.size
 }
 
-// popReady moves the ready head of the queue to c.batch; c.mu is held and c.writing is the caller's.
-func (c *Conn) popReady() {
+// popReady moves the ready head of the queue to c.batch, or only the answers to Produce in it; c.mu is held and c.writing is the caller's.
+func (c *Conn) popReady(onlyProduce bool) {
 	c.batch = c.batch[:0]
 	for c.head < len(c.queue) && c.queue[c.head].ready && len(c.batch) < maxBatch {
+		if onlyProduce && c.queue[c.head].kind != replyProduce {
+			break
+		}
 		c.batch = append(c.batch, c.queue[c.head])
 		c.queue[c.head] = nil
 		c.head++
@@ -174,24 +185,18 @@ func (c *Conn) flush() error {
 	c.mu.Lock()
 	for !c.writing && !c.closed {
 		c.writing = true
-		c.popReady()
+		c.popReady(false)
 		if len(c.batch) == 0 {
 			c.writing = false
 			break
 		}
 		c.mu.Unlock()
-		queued := 0
-		for _, r := range c.batch {
-			queued += r.size
-		}
+		queued := c.batchBytes()
 		err := c.writeBatch()
 		c.mu.Lock()
 		c.writing = false
 		c.queuedBytes -= queued
-		select {
-		case c.room <- struct{}{}:
-		default:
-		}
+		c.signalRoom()
 		if err != nil {
 			c.mu.Unlock()
 			return err
@@ -201,17 +206,57 @@ func (c *Conn) flush() error {
 	return nil
 }
 
-// writeLoop is the writer goroutine: it writes what became ready while the reader goroutine does something else.
+// batchBytes is what the replies in c.batch stand for in queuedBytes.
+func (c *Conn) batchBytes() int {
+	n := 0
+	for _, r := range c.batch {
+		n += r.size
+	}
+	return n
+}
+
+// signalRoom tells the reader goroutine that the queue got shorter.
+func (c *Conn) signalRoom() {
+	select {
+	case c.room <- struct{}{}:
+	default:
+	}
+}
+
+// writeLoop is the writer goroutine: it writes what became ready while the reader goroutine does something else, where no flusher does.
 func (c *Conn) writeLoop() {
 	defer c.srv.wg.Done()
 	for {
 		select {
 		case <-c.wake:
-			if err := c.flush(); err != nil {
+			err := c.resume()
+			if err == nil {
+				err = c.flush()
+			}
+			if err != nil {
 				c.kill(err)
 			}
 		case <-c.dead:
 			return
 		}
 	}
+}
+
+// resume writes what a flusher has left, if anything.
+func (c *Conn) resume() error {
+	c.mu.Lock()
+	rest := c.rest
+	c.rest = nil
+	c.mu.Unlock()
+	if rest == nil {
+		return nil
+	}
+	c.vec = append(c.vec[:0], rest)
+	err := c.write()
+	c.endWrite()
+	c.mu.Lock()
+	c.writing = false
+	c.signalRoom()
+	c.mu.Unlock()
+	return err
 }

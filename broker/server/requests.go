@@ -103,7 +103,11 @@ func (c *Conn) control(h wire.Header, size int, start time.Duration) error {
 	s.controlBudget.release(held)
 	held = 0
 	defer s.decodedBudget.release(cost)
-	return c.handle(h, req, start)
+	err = c.handle(h, req, start)
+	if len(body) > keepFetchBytes || len(c.fetch.Topics) > keepFetchTopics {
+		c.fetch = kmsg.FetchRequest{}
+	}
+	return err
 }
 
 // decode checks what decoding costs, takes that from the budget and decodes. cost is what the caller has to release.
@@ -118,9 +122,14 @@ func (c *Conn) decode(h wire.Header, body []byte) (req kmsg.Request, cost int64,
 			return nil, 0, err
 		}
 	}
-	req = kmsg.RequestForKey(h.Key)
-	req.SetVersion(h.Version)
-	if err := req.ReadFrom(body); err != nil {
+	if h.Key == wire.KeyFetch {
+		req, err = &c.fetch, wire.DecodeFetch(&c.fetch, h.Version, body)
+	} else {
+		req = kmsg.RequestForKey(h.Key)
+		req.SetVersion(h.Version)
+		err = req.ReadFrom(body)
+	}
+	if err != nil {
 		s.decodedBudget.release(cost)
 		return nil, 0, &closeError{kindMalformed, fmt.Errorf("API key %d version %d: %w", h.Key, h.Version, err)}
 	}

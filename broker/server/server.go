@@ -26,6 +26,8 @@ type Server struct {
 	frames  wire.FramePool
 	replies sync.Pool
 
+	flushers []flusher
+
 	produceBudget, largeBudget, controlBudget, decodedBudget *budget
 
 	base    context.Context // parent of all connections; ends when Shutdown gives up waiting or is finished
@@ -37,8 +39,8 @@ type Server struct {
 	perIP     map[netip.Addr]int
 	listeners map[net.Listener]struct{}
 	stopping  bool
-	janitor   chan struct{} // closed to stop it; nil before the first Serve
-	cleaned   sync.WaitGroup
+	janitor   chan struct{}  // closed to stop it and the flushers; nil before the first Serve
+	cleaned   sync.WaitGroup // these
 }
 
 // New checks the options. It starts nothing.
@@ -55,6 +57,7 @@ func New(o Options) (*Server, error) {
 		largeBudget:   newBudget(o.MemoryBytes / 2),
 		controlBudget: newBudget(o.ControlBytes),
 		decodedBudget: newBudget(o.DecodedBytes),
+		flushers:      newFlushers(),
 		conns:         map[*Conn]struct{}{},
 		perIP:         map[netip.Addr]int{},
 		listeners:     map[net.Listener]struct{}{},
@@ -131,6 +134,9 @@ func (s *Server) addListener(ln net.Listener) bool {
 	if s.janitor == nil {
 		s.janitor = make(chan struct{})
 		s.cleaned.Go(func() { s.clean(s.janitor) })
+		for i := range s.flushers {
+			s.cleaned.Go(func() { s.flushers[i].run(s.janitor) })
+		}
 	}
 	return true
 }

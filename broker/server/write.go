@@ -14,31 +14,58 @@ var errSlowReader = errors.New("client does not read its answers")
 // nothing; one that failed closes the connection, which is how its client gets to know.
 func (c *Conn) writeBatch() error {
 	c.vec = c.vec[:0]
-	var refused error
-	for _, r := range c.batch {
-		switch r.kind {
-		case replyFetch:
-			c.vec = append(c.vec, r.vec...)
-		case replyBytes:
-			c.vec = append(c.vec, r.buf)
-		case replyProduce:
-			if r.produce.Acks != 0 {
-				r.buf = wire.AppendProduceResponse(r.buf[:0], r.header.CorrelationID, &r.produce)
-				c.vec = append(c.vec, r.buf)
-			} else if r.produce.HasError() {
-				refused = &closeError{kindAcks0, errors.New("produce with acks=0 failed")}
-			}
-		}
-		if refused != nil {
-			break
-		}
-	}
-	err := refused
+	err := c.gather()
 	if len(c.vec) > 0 {
 		if werr := c.write(); werr != nil {
 			err = werr
 		}
 	}
+	c.endBatch(err)
+	c.endWrite()
+	return err
+}
+
+// gather puts what c.batch has to say into c.vec: the answers to Produce that follow one another as one piece.
+func (c *Conn) gather() error {
+	c.answers = c.answers[:0]
+	for i := 0; i < len(c.batch); i++ {
+		switch r := c.batch[i]; r.kind {
+		case replyFetch:
+			c.vec = append(c.vec, r.vec...)
+		case replyBytes:
+			c.vec = append(c.vec, r.buf)
+		case replyProduce:
+			at := len(c.answers)
+			var err error
+			for err == nil && i < len(c.batch) && c.batch[i].kind == replyProduce {
+				err = c.addAnswer(c.batch[i])
+				i++
+			}
+			i--
+			if at < len(c.answers) { // if it moves when it grows later, what is here stays as it is
+				c.vec = append(c.vec, c.answers[at:])
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// addAnswer appends the answer to a Produce request to c.answers, or says that the connection has to be closed instead.
+func (c *Conn) addAnswer(r *reply) error {
+	switch {
+	case r.produce.Acks != 0:
+		c.answers = wire.AppendProduceResponse(c.answers, r.header.CorrelationID, &r.produce)
+	case r.produce.HasError():
+		return &closeError{kindAcks0, errors.New("produce with acks=0 failed")}
+	}
+	return nil
+}
+
+// endBatch counts and recycles the replies of c.batch.
+func (c *Conn) endBatch(err error) {
 	now := c.srv.now()
 	for i, r := range c.batch {
 		if err == nil {
@@ -47,12 +74,19 @@ func (c *Conn) writeBatch() error {
 		r.discard()
 		c.batch[i] = nil
 	}
+	c.batch = c.batch[:0]
+}
+
+// endWrite lets go of what was written, and of scratch that grew large.
+func (c *Conn) endWrite() {
 	clear(c.vec)
 	c.buffer = nil
 	if cap(c.vec) > 4096 {
 		c.vec = nil
 	}
-	return err
+	if cap(c.answers) > keepReplyBytes {
+		c.answers = nil
+	}
 }
 
 // write writes c.vec. While it lasts, the janitor may interrupt it; it then goes on in pieces.
