@@ -164,6 +164,9 @@ func (c Chart) axes(b *strings.Builder, px, py func(float64) float64, x0, x1, y0
 }
 
 func axisNumber(v float64) string {
+	if v == 0 {
+		return "0" // also where the sign of zero is negative
+	}
 	if v == math.Trunc(v) && math.Abs(v) < 1000 {
 		return fmt.Sprintf("%.0f", v)
 	}

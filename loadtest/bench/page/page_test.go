@@ -133,6 +133,14 @@ func TestNiceStep(t *testing.T) {
 	}
 }
 
+func TestAxisNumber(t *testing.T) {
+	for v, want := range map[float64]string{math.Copysign(0, -1): "0", 0.25: "0.25", 1000: "1,000", 20_000: "20k", 3e6: "3M"} {
+		if got := axisNumber(v); got != want {
+			t.Errorf("%v: %q", v, got)
+		}
+	}
+}
+
 func TestDrawing(t *testing.T) {
 	c := Chart{Title: "a < b", Unit: "s/GB", XLabel: "partitions", XTicks: []Tick{{0, "1"}, {1, "10"}}, Lines: []Line{
 		{"one", 1, []Point{{X: 0, Y: 1, Low: 0.5, High: 4}, {X: 1, Y: 2}}}, {"two & more", 2, []Point{{X: 0, Y: 3, Low: 3, High: 3}}}}}
