@@ -21,7 +21,7 @@ const (
 	// crcStepBytes is how much is copied at a time, so that the checksum finds it in the processor's cache.
 	crcStepBytes = 64 << 10
 	// combineBytes is the size from which a CRC is computed from those of the parts instead of from the bytes.
-	combineBytes = 32 << 10
+	combineBytes = 4 << 10
 )
 
 // staging is memory for objects on their way into the store, taken piece by piece and reused.

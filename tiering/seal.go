@@ -1,15 +1,14 @@
 package tiering
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"slices"
+	"sync"
 
 	"github.com/tidemarkmq/tidemark/metadata"
 	"github.com/tidemarkmq/tidemark/tiering/batch"
+	"github.com/tidemarkmq/tidemark/tiering/codec"
 	"github.com/tidemarkmq/tidemark/tiering/entry"
 	"github.com/tidemarkmq/tidemark/tiering/producers"
 	"github.com/tidemarkmq/tidemark/tiering/segment"
@@ -22,27 +21,32 @@ type seal struct {
 	objects  []*sealed
 	ranges   []Range
 	bytes    int64
-	done     chan error
-}
 
-// release gives the memory of the objects back.
-func (s *seal) release() {
-	for _, o := range s.objects {
-		o.image.release()
-	}
+	done chan struct{} // closed when the puts are over, with err
+	err  error
+
+	mu      sync.Mutex
+	entries *[]sealEntry // of gathered objects; nil: there are none, or no longer
+	pins    []wal.Ref    // of the slabs that entries lie in
 }
 
 // sealed is one object of a seal.
 type sealed struct {
 	kind   segment.Kind
 	parts  []segment.Part
-	image  *image
+	from   []*sealPart // in the order of parts
+	end    int64       // of the blocks
 	layout *segment.Layout
 	key    string
+
+	// One of them, or both while a gathered object is copied or put after that.
+	gathered *gathered
+	image    *image
 }
 
-// sealer looks through a range of the stream twice: first it reads headers and decides which batches go where (add), then it copies
-// each batch to its place in its object (place). It belongs to one goroutine.
+// sealer looks through a range of the stream and decides which batches go where (add). It looks at headers, since the CRCs of blocks
+// follow from those of the batches. It holds the slabs that it comes by: what can be held, the puts copy from there; else it is copied
+// in a second look (place). It belongs to one goroutine.
 type sealer struct {
 	end    func(metadata.PartitionID) metadata.Offset // of what is committed or sealed
 	exists func(metadata.PartitionID) bool
@@ -55,12 +59,16 @@ type sealer struct {
 	lastPart *sealPart
 	entries  []sealEntry
 	placed   int // how many of entries have been copied
+	pins     []wal.Ref
+	loose    bool // not all of entries lie in held slabs
 }
 
 // sealEntry is an entry of the stream that goes into an object.
 type sealEntry struct {
 	pos  wal.Position
 	part *sealPart
+	data []byte // the batch; valid while its slab is held
+	next int32  // the part's next entry
 }
 
 type sealPart struct {
@@ -73,10 +81,52 @@ type sealPart struct {
 	hasOpen  bool
 	expected metadata.Offset
 
+	first, last int32 // among the sealer's entries, or -1
+
 	// Of the copying.
 	object *sealed
-	blocks []segment.Block // those of the object's part
+	blocks []segment.Block // those of the object's part that are not full
 	at     int64           // where in the object the next batch goes
+	crc    uint32          // of the block so far
+}
+
+// hold keeps the entry where it is. It reports false when it is not in memory, or no more may be held.
+func (s *sealer) hold(r wal.Ref) bool {
+	if n := len(s.pins); n > 0 && s.pins[n-1].SameSlab(r) {
+		return true
+	}
+	if !r.Hold() {
+		return false
+	}
+	s.pins = append(s.pins, r)
+	return true
+}
+
+// letGo gives up holding slabs.
+func (s *sealer) letGo() {
+	releasePins(s.pins)
+	s.pins, s.loose = nil, true
+}
+
+func releasePins(pins []wal.Ref) {
+	for _, r := range pins {
+		r.Release()
+	}
+}
+
+// note puts an entry into the list of its part.
+func (s *sealer) note(pos wal.Position, p *sealPart, b []byte) {
+	i := int32(len(s.entries))
+	if s.loose {
+		b = nil
+	}
+	s.entries = append(s.entries, sealEntry{pos: pos, part: p, data: b})
+	if p.first < 0 {
+		p.first = i
+	} else {
+		s.entries[p.last].next = i
+	}
+	p.last = i
 }
 
 // add decides where an entry goes.
@@ -98,6 +148,13 @@ func (s *sealer) add(e wal.Entry) error {
 		s.index += blockIndexBytes
 		p.open, p.hasOpen = segment.Block{BaseOffset: base, MaxTimestampMs: bh.MaxTimestampMs, LeaderEpoch: h.LeaderEpoch}, true
 	}
+	if len(b) < combineBytes {
+		// The block's CRC is computed from the bytes, which must be the right ones then. That of a long batch says itself what they are.
+		if crc := codec.CRC(b[batch.CRCFrom:]); crc != bh.CRC {
+			return batchMismatch(e.Pos, h.Partition, &bh, crc)
+		}
+	}
+	p.open.CRC = addBatchCRC(p.open.CRC, b, bh.CRC)
 	p.open.NextOffset = next
 	p.open.Length += int32(len(b))
 	p.open.MaxTimestampMs = max(p.open.MaxTimestampMs, bh.MaxTimestampMs)
@@ -105,7 +162,7 @@ func (s *sealer) add(e wal.Entry) error {
 	p.expected = next
 	p.bytes += int64(len(b))
 	s.bytes += int64(len(b))
-	s.entries = append(s.entries, sealEntry{e.Pos, p})
+	s.note(e.Pos, p, b)
 	if bh.IsControl() {
 		// Only ApplyBatch knows how to read markers.
 		if err := p.state.ApplyBatch(b, s.nowMs); err != nil {
@@ -144,7 +201,7 @@ func (s *sealer) partOf(id metadata.PartitionID) *sealPart {
 	p := s.parts[id]
 	if p == nil {
 		// The end first: of a topic that is deleted in between it would be 0.
-		p = &sealPart{maxTs: -1, expected: s.end(id)}
+		p = &sealPart{maxTs: -1, expected: s.end(id), first: -1, last: -1}
 		p.skip = !s.exists(id)
 		p.part.Partition, p.part.Start = id, p.expected
 		s.parts[id] = p
@@ -153,33 +210,6 @@ func (s *sealer) partOf(id metadata.PartitionID) *sealPart {
 	}
 	s.lastPart = p
 	return p
-}
-
-// place copies an entry into its object if add has chosen it, and checks the batch's CRC on the way.
-func (s *sealer) place(e wal.Entry) error {
-	if s.placed == len(s.entries) || s.entries[s.placed].pos != e.Pos {
-		return nil
-	}
-	p := s.entries[s.placed].part
-	s.placed++
-	_, b, bh, err := parseEntry(e)
-	if err != nil {
-		return err
-	}
-	block := &p.blocks[0]
-	if p.at == block.End() && len(p.blocks) > 1 {
-		p.blocks = p.blocks[1:]
-		block = &p.blocks[0]
-	}
-	if p.at+int64(len(b)) > block.End() {
-		return fmt.Errorf("%w: WAL position %d: a batch of %d bytes where another one was", ErrCorrupt, e.Pos, len(b))
-	}
-	if crc := p.object.image.putBatch(p.at, b); crc != bh.CRC {
-		return fmt.Errorf("%w: WAL position %d: %v: batch at %d has CRC %08x, want %08x", ErrCorrupt, e.Pos, p.part.Partition, bh.BaseOffset, crc, bh.CRC)
-	}
-	block.CRC = addBatchCRC(block.CRC, b, bh.CRC)
-	p.at += int64(len(b))
-	return nil
 }
 
 func (p *sealPart) closeBlock() {
@@ -197,6 +227,38 @@ func (p *sealPart) finish() {
 	}
 }
 
+func batchMismatch(pos wal.Position, p metadata.PartitionID, h *batch.Header, crc uint32) error {
+	return fmt.Errorf("%w: WAL position %d: %v: batch at %d has CRC %08x, want %08x", ErrCorrupt, pos, p, h.BaseOffset, crc, h.CRC)
+}
+
+// place copies an entry into its object's image if add has chosen it, and checks the CRCs of batch and block on the way.
+func (s *sealer) place(e wal.Entry) error {
+	if s.placed == len(s.entries) || s.entries[s.placed].pos != e.Pos {
+		return nil
+	}
+	p := s.entries[s.placed].part
+	s.placed++
+	_, b, bh, err := parseEntry(e)
+	if err != nil {
+		return err
+	}
+	if len(p.blocks) == 0 || p.at+int64(len(b)) > p.blocks[0].End() {
+		return fmt.Errorf("%w: WAL position %d: a batch of %d bytes where another one was", ErrCorrupt, e.Pos, len(b))
+	}
+	if crc := p.object.image.putBatch(p.at, b); crc != bh.CRC {
+		return batchMismatch(e.Pos, p.part.Partition, &bh, crc)
+	}
+	p.crc = addBatchCRC(p.crc, b, bh.CRC)
+	p.at += int64(len(b))
+	if p.at == p.blocks[0].End() {
+		if p.crc != p.blocks[0].CRC {
+			return fmt.Errorf("%w: WAL position %d: %v: the block that ends here has changed while it was sealed", ErrCorrupt, e.Pos, p.part.Partition)
+		}
+		p.blocks, p.crc = p.blocks[1:], 0
+	}
+	return nil
+}
+
 // What a part and a block take in an index at most, without producer state; generously.
 const (
 	partIndexBytes  = 96
@@ -209,14 +271,41 @@ var errSealFull = errors.New("seal is full")
 // maxSingles bounds the objects of a seal, which etcd takes in one transaction.
 const maxSingles = 100
 
-// collect reads [from, to) of the stream until maxBytes, or half of what an index may have, are at hand, and builds the objects.
-func (u *Uploader) collect(ctx context.Context, from, to wal.Position, maxBytes int64) (*seal, error) {
-	s := &sealer{end: u.sealedEnd, exists: u.exists, nowMs: u.now().UnixMilli(), parts: map[metadata.PartitionID]*sealPart{}, entries: u.entries}
-	out := &seal{from: u.nextFrom, to: to, done: make(chan error, 1)}
-	err := u.o.Stream.Scan(ctx, from, to, func(e wal.Entry) error {
+// entryLists are lists of sealEntry, reused.
+var entryLists = sync.Pool{New: func() any { return new([]sealEntry) }}
+
+// collect reads [from, to) of the stream until maxBytes, or half of what an index may have, are at hand, and builds the objects. A
+// seal also ends where no more slabs can be held, unless that makes it much smaller.
+func (u *Uploader) collect(ctx context.Context, from, to wal.Position, maxBytes int64) (out *seal, err error) {
+	list := entryLists.Get().(*[]sealEntry)
+	s := &sealer{end: u.sealedEnd, exists: u.exists, nowMs: u.now().UnixMilli(), parts: map[metadata.PartitionID]*sealPart{}, entries: *list}
+	out = &seal{from: u.nextFrom, to: to, done: make(chan struct{})}
+	defer func() {
+		*list = s.entries
+		if err != nil || s.loose {
+			putEntryList(list)
+		} else {
+			out.entries, out.pins = list, s.pins
+		}
+		if err != nil {
+			s.letGo()
+			out.release()
+			out = nil
+		}
+	}()
+	var before wal.Position
+	err = u.o.Stream.Scan(ctx, from, to, func(e wal.Entry) error {
+		if !s.loose && !s.hold(e.Ref) {
+			if s.bytes >= maxBytes/4 {
+				out.to = before
+				return errSealFull
+			}
+			s.letGo()
+		}
 		if err := s.add(e); err != nil {
 			return err
 		}
+		before = e.Next
 		if (s.bytes >= maxBytes || s.index >= u.indexBytes) && e.Next < to {
 			out.to = e.Next
 			return errSealFull
@@ -224,102 +313,45 @@ func (u *Uploader) collect(ctx context.Context, from, to wal.Position, maxBytes 
 		return nil
 	})
 	if err != nil && !errors.Is(err, errSealFull) {
-		return nil, err
+		return out, err
 	}
 	out.bytes = s.bytes
-	defer func() {
-		clear(s.entries)
-		u.entries = s.entries[:0]
-	}()
-	if err := u.divide(out, s.order); err != nil {
-		out.release()
-		return nil, err
+	if err = u.divide(out, s.order); err != nil {
+		return out, err
 	}
-	if err = u.o.Stream.Scan(ctx, from, out.to, s.place); err == nil && s.placed < len(s.entries) {
-		err = fmt.Errorf("%w: WAL position %d: an entry is gone that was there before", ErrCorrupt, s.entries[s.placed].pos)
+	if !s.loose {
+		for _, o := range out.objects {
+			o.gathered = &gathered{cursor: cursor{object: o, entries: s.entries}}
+		}
+		return out, nil
+	}
+	return out, u.placeAll(ctx, s, from, out)
+}
+
+// placeAll copies the entries to images of the objects in a second look.
+func (u *Uploader) placeAll(ctx context.Context, s *sealer, from wal.Position, out *seal) error {
+	for _, o := range out.objects {
+		o.image = newImage(&u.staging, o.end)
+	}
+	if err := u.o.Stream.Scan(ctx, from, out.to, s.place); err != nil {
+		return err
+	}
+	if s.placed < len(s.entries) {
+		return fmt.Errorf("%w: WAL position %d: an entry is gone that was there before", ErrCorrupt, s.entries[s.placed].pos)
 	}
 	for _, p := range s.order {
-		if err == nil && p.object != nil && (len(p.blocks) > 1 || p.at != p.blocks[0].End()) {
-			err = fmt.Errorf("%w: WAL positions %d to %d: %v: batches are shorter than they were", ErrCorrupt, out.from, out.to, p.part.Partition)
+		if p.object != nil && len(p.blocks) > 0 {
+			return fmt.Errorf("%w: WAL positions %d to %d: %v: batches are shorter than they were", ErrCorrupt, out.from, out.to, p.part.Partition)
 		}
 	}
 	for _, o := range out.objects {
-		if err == nil {
-			err = u.encode(out, o)
-		}
-	}
-	if err != nil {
-		out.release()
-		return nil, err
-	}
-	return out, nil
-}
-
-// divide gives each partition its place in one of the seal's objects.
-func (u *Uploader) divide(out *seal, parts []*sealPart) error {
-	var shared, single []*sealPart
-	for _, p := range parts {
-		if p.bytes == 0 {
-			continue
-		}
-		p.finish()
-		out.ranges = append(out.ranges, Range{Partition: p.part.Partition, Start: p.part.Start, End: p.part.End, SizeBytes: p.bytes, MaxTimestampMs: p.maxTs})
-		if p.bytes >= u.o.SingleBytes {
-			single = append(single, p)
-		} else {
-			shared = append(shared, p)
-		}
-	}
-	if len(shared) == 1 {
-		// Nothing is shared with nobody: as a single object it need not be looked through when its partition drops it.
-		single, shared = append(single, shared...), nil
-	}
-	if len(single) > maxSingles {
-		slices.SortFunc(single, func(a, b *sealPart) int { return cmp.Compare(b.bytes, a.bytes) })
-		shared, single = append(shared, single[maxSingles:]...), single[:maxSingles]
-	}
-	if len(shared) > 0 {
-		if err := u.allot(out, segment.Shared, shared); err != nil {
-			return err
-		}
-	}
-	for _, p := range single {
-		if err := u.allot(out, segment.Single, []*sealPart{p}); err != nil {
-			return err
-		}
+		o.image.finish(o.layout)
 	}
 	return nil
 }
 
-// allot adds an object with the given parts to the seal, with memory for its blocks.
-func (u *Uploader) allot(out *seal, kind segment.Kind, from []*sealPart) error {
-	slices.SortFunc(from, func(a, b *sealPart) int { return segment.Compare(a.part.Partition, b.part.Partition) })
-	o := &sealed{kind: kind, parts: make([]segment.Part, len(from))}
-	for i, p := range from {
-		o.parts[i] = p.part
-	}
-	end, err := segment.Place(o.parts)
-	if err != nil {
-		return err
-	}
-	o.image = newImage(&u.staging, end)
-	for i, p := range from {
-		p.object, p.blocks, p.at = o, o.parts[i].Blocks, o.parts[i].Blocks[0].Position
-	}
-	out.objects = append(out.objects, o)
-	return nil
-}
-
-// encode completes an object whose blocks are in place.
-func (u *Uploader) encode(out *seal, o *sealed) error {
-	u.nextSeq++
-	id := segment.ID{Kind: o.kind, Epoch: uint64(u.o.StreamID), Seq: u.nextSeq, Nonce: rand.Uint64()}
-	layout, err := segment.Plan(segment.Header{ID: id, Cluster: u.o.Catalog.o.Cluster, Stream: u.o.StreamID.String(),
-		From: uint64(out.from), To: uint64(out.to), Created: u.now().UnixMilli()}, o.parts)
-	if err != nil {
-		return err
-	}
-	o.layout, o.key = layout, id.Key(u.o.Catalog.o.Cluster)
-	o.image.finish(layout)
-	return nil
+func putEntryList(list *[]sealEntry) {
+	clear(*list)
+	*list = (*list)[:0]
+	entryLists.Put(list)
 }

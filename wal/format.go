@@ -219,6 +219,11 @@ func checkGroup(b []byte, h groupHeader, checkData bool) error {
 
 // eachEntry calls fn for the entries of a checked group whose data begins in [from, to).
 func eachEntry(b []byte, h groupHeader, from, to Position, fn scanFunc) error {
+	return eachEntryIn(extent{}, b, h, from, to, fn)
+}
+
+// eachEntryIn is eachEntry for a group that lies in a slab, so that its entries have refs.
+func eachEntryIn(memory extent, b []byte, h groupHeader, from, to Position, fn scanFunc) error {
 	off := groupHeaderBytes
 	for i := range h.Entries {
 		data := off + entryHeaderBytes
@@ -226,6 +231,9 @@ func eachEntry(b []byte, h groupHeader, from, to Position, fn scanFunc) error {
 		e := Entry{Pos: h.Position + Position(data), Next: h.Position + Position(next), Data: b[data:next:next]}
 		if i == h.Entries-1 {
 			e.Next = h.end()
+		}
+		if memory.slab != nil {
+			e.Ref = Ref{Pos: e.Pos, Len: int32(next - data), off: memory.off + int32(data), gen: memory.gen, s: memory.slab}
 		}
 		if e.Pos >= to {
 			return nil

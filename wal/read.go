@@ -259,5 +259,5 @@ func (s *segments) scan(ctx context.Context, from, to Position, fn scanFunc, fro
 func scanMemory(x extent, from, to Position, fn scanFunc) error {
 	b := x.slab.buf[x.off : x.off+x.length]
 	h := groupHeader{Position: x.pos, Length: uint32(x.length), Entries: le.Uint32(b[52:])}
-	return eachEntry(b, h, from, to, fn)
+	return eachEntryIn(x, b, h, from, to, fn)
 }

@@ -100,14 +100,17 @@ func (s *slab) recycle() bool {
 }
 
 // pin keeps the slab from being recycled if it is still of the generation.
-func (s *slab) pin(gen uint64) bool {
+func (s *slab) pin(gen uint64) bool { return s.pinBelow(gen, s.pool.maxPinned) }
+
+// pinBelow is pin for somebody who may only have one of the first limit pinned slabs.
+func (s *slab) pinBelow(gen uint64, limit int32) bool {
 	for {
 		st := s.state.Load()
 		if st>>pinBits != gen || st&pinMask == pinMask-1 {
 			return false
 		}
 		first := st&pinMask == 0
-		if first && s.pool.pinned.Add(1) > s.pool.maxPinned {
+		if first && s.pool.pinned.Add(1) > limit {
 			s.pool.pinned.Add(-1)
 			return false
 		}
@@ -171,7 +174,20 @@ func (r Ref) Acquire() ([]byte, bool) {
 	return r.s.buf[r.off:end:end], true
 }
 
-// Release gives back one successful Acquire of this Ref or a copy of it.
+// Hold pins the entry's slab as Acquire does, for somebody who holds many slabs at once: a quarter of what readers may pin stays with
+// the others. While it is held, Entry.Data of all the slab's entries stays as it is. Release gives it back.
+func (r Ref) Hold() bool {
+	if r.s == nil || !r.s.pinBelow(r.gen, r.s.pool.maxPinned-(r.s.pool.maxPinned+3)/4) {
+		return false
+	}
+	checkAcquired(r)
+	return true
+}
+
+// SameSlab says whether both entries lie in one slab, so that holding one of them holds the other.
+func (r Ref) SameSlab(o Ref) bool { return r.s != nil && r.s == o.s && r.gen == o.gen }
+
+// Release gives back one successful Acquire or Hold of this Ref or a copy of it.
 func (r Ref) Release() {
 	checkReleased(r)
 	r.s.unpin()

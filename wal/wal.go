@@ -100,7 +100,8 @@ type Completion interface {
 type Entry struct {
 	Pos  Position // of Data
 	Next Position // a scan from here goes on with the entry after this one
-	Data []byte   // valid during the call only; must not be changed
+	Data []byte   // valid during the call, and while Ref's slab is held; must not be changed
+	Ref  Ref      // of the entry, if it was read from memory; else it names nothing
 }
 
 // Options configure a stream. Sizes are bytes.
