@@ -108,7 +108,7 @@ func (o *options) guess(r *row, p *peer) time.Duration {
 	if r.id == "10-10k" {
 		d += 20 * time.Second // to create so many
 		if p.jvm {
-			d += time.Minute
+			d += 3 * time.Minute // and to catch up
 		}
 	}
 	return d
