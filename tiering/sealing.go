@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/tidemarkmq/tidemark/wal"
 )
 
 // pace is how soon to look again at the size of what waits when missing bytes of a seal are not there yet: before a fast log can have
@@ -98,6 +100,9 @@ func (u *Uploader) pause(ctx context.Context, d time.Duration) {
 // launch starts the puts of a seal and hands it to the committing goroutine.
 func (u *Uploader) launch(ctx context.Context, s *seal, queue chan<- *seal) {
 	u.nextFrom = s.to
+	if w, ok := u.o.Stream.(interface{ Want(wal.Position) }); ok {
+		w.Want(s.to)
+	}
 	if len(s.objects) > 0 {
 		u.endsMu.Lock()
 		for _, r := range s.ranges {

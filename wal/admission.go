@@ -133,9 +133,11 @@ func (l *Log) admitLocked(charge int64) bool {
 		// A reader may let go right now: look again after saying so, because from then on it will call.
 		l.pool.starved.Store(true)
 		if !l.pool.reserve(need) {
+			l.waitForUploads()
 			return false
 		}
 	}
+	l.pool.since = time.Time{}
 	l.admitted = bytes
 	l.admissions++
 	return true

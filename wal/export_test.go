@@ -13,3 +13,6 @@ var DumpSegment = dumpSegment
 
 // Relax gives back at once what may be given back at all.
 func (l *Log) Relax() { l.relax(time.Now().Add(time.Hour)) }
+
+// Patience is how long an admission waits for the uploader.
+const Patience = patience

@@ -43,6 +43,12 @@ type slabPool struct {
 	// starved says that an admission waits for a slab to become unpinned; the Release that unpins one calls wake.
 	starved atomic.Bool
 	wake    func()
+
+	// What the uploader has not seen yet, from wanted on, is not recycled while patient; see Log.Want.
+	wanted  Position
+	patient bool
+	since   time.Time // when an admission began to wait for that; zero: none does
+	armed   bool      // a timer looks after the one that waits
 }
 
 func newSlabPool(slabBytes, count int, wake func()) (*slabPool, error) {
@@ -78,7 +84,7 @@ func (p *slabPool) take() *slab {
 func (p *slabPool) reserve(n int) bool {
 	for i := 0; len(p.free) < n && i < len(p.full); {
 		s := p.full[i]
-		if s.unwritten > 0 || !s.recycle() {
+		if s.unwritten > 0 || p.patient && s.end > p.wanted || !s.recycle() {
 			i++
 			continue
 		}

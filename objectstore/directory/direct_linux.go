@@ -18,6 +18,8 @@ const (
 	// readers with caches of their own; through the page cache the same write costs ten times the CPU time.
 	directBytes = 1 << 20
 	alignBytes  = 4096
+	// directWrites is how many writes of an object may be under way.
+	directWrites = 2
 	// directReadBytes is the length from which a range is read past the page cache.
 	directReadBytes = 256 << 10
 	// readBytes is how much is asked of the kernel at a time.
@@ -67,29 +69,95 @@ func (s *Store) writeDirect(ctx context.Context, f *os.File, body objectstore.Bo
 	if !ok {
 		return false, nil
 	}
-	buf := alignedBuffers.Get().(*[]byte)
-	defer alignedBuffers.Put(buf)
-	for offset := int64(0); offset < size; {
-		if err := ctx.Err(); err != nil {
-			return true, err
-		}
-		p, err := alignedAt(body, offset, *buf)
-		if err != nil {
-			return true, err
-		}
-		n, err := s.calls.pwrite(int(f.Fd()), p, offset)
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case errors.Is(err, unix.EINVAL) || err == nil && (n <= 0 || n&(alignBytes-1) != 0):
-			// Blocks may be larger than alignBytes: then only the last write, which ends between two, is refused.
-			return false, errors.Join(undo(), f.Truncate(0))
-		case err != nil:
-			return true, err
-		}
-		offset += int64(n)
+	w := directWriter{ctx: ctx, pwrite: s.calls.pwrite, fd: int(f.Fd()), body: body, size: size, turn: make(chan struct{}, 1)}
+	var others sync.WaitGroup
+	for range min(directWrites, int(size/directBytes)) - 1 {
+		others.Go(w.run)
+	}
+	w.run()
+	others.Wait()
+	if w.refused {
+		return false, errors.Join(undo(), f.Truncate(0))
+	}
+	if w.err != nil {
+		return true, w.err
 	}
 	return true, errors.Join(f.Truncate(size), f.Sync())
+}
+
+// directWriter writes a body with several writes under way, since a disk is slow with one at a time. The body is read in order, by one
+// at a time, so that it is read while other parts of it are written.
+type directWriter struct {
+	ctx    context.Context
+	pwrite func(fd int, p []byte, offset int64) (int, error)
+	fd     int
+	body   objectstore.Body
+	size   int64
+
+	turn    chan struct{} // held while the body is read; a channel, since that may be I/O
+	next    int64      // of the body
+	stopped bool
+	refused bool // the file system does not take such writes
+	err     error
+}
+
+// run writes one piece after the other until there are none left or it is stopped.
+func (w *directWriter) run() {
+	buf := alignedBuffers.Get().(*[]byte)
+	defer alignedBuffers.Put(buf)
+	for {
+		p, offset := w.piece(*buf)
+		if len(p) == 0 {
+			return
+		}
+		for len(p) > 0 {
+			n, err := w.pwrite(w.fd, p, offset)
+			switch {
+			case errors.Is(err, unix.EINTR):
+				continue
+			case errors.Is(err, unix.EINVAL) || err == nil && (n <= 0 || n&(alignBytes-1) != 0):
+				// Blocks may be larger than alignBytes: then only the last write, which ends between two, is refused.
+				w.stop(nil)
+				return
+			case err != nil:
+				w.stop(err)
+				return
+			}
+			p, offset = p[n:], offset+int64(n)
+		}
+	}
+}
+
+// piece returns what is to be written next and where; nothing: there is no more.
+func (w *directWriter) piece(buf []byte) (p []byte, offset int64) {
+	w.turn <- struct{}{}
+	defer func() { <-w.turn }()
+	if w.stopped || w.next >= w.size {
+		return nil, 0
+	}
+	err := w.ctx.Err()
+	if err == nil {
+		p, err = alignedAt(w.body, w.next, buf)
+	}
+	if err != nil {
+		w.stopped, w.err = true, err
+		return nil, 0
+	}
+	offset = w.next
+	w.next += int64(len(p))
+	return p, offset
+}
+
+// stop ends the writing; a nil error says that the file system refuses it.
+func (w *directWriter) stop(err error) {
+	w.turn <- struct{}{}
+	defer func() { <-w.turn }()
+	w.stopped = true
+	if err == nil {
+		w.refused = true
+	} else if w.err == nil {
+		w.err = err
+	}
 }
 
 // alignedAt returns what a direct write of the body at offset, which is aligned, takes: whole multiples of alignBytes in aligned memory,

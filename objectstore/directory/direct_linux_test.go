@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"unsafe"
 
@@ -114,7 +115,10 @@ func TestDirectWritesThatTheFileSystemRefuses(t *testing.T) {
 	} {
 		s, data := openForDirect(t, size)
 		called := 0
+		var mu sync.Mutex
 		s.calls.pwrite = func(fd int, p []byte, offset int64) (int, error) {
+			mu.Lock()
+			defer mu.Unlock()
 			called++
 			return pwrite(fd, p, offset)
 		}
