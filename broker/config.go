@@ -33,7 +33,7 @@ type Config struct {
 	RequestMemoryBytes int64         `key:"request-memory-bytes" help:"memory for requests being read, over all connections, and as a measure of that for decoded ones and for answers; 0: 256MiB, or less as memory-bytes says"`
 	MaxConnections     int           `key:"max-connections" help:"client connections at most"`
 	CheckCompressed    bool          `key:"check-compressed" help:"decompress the batches of producers and check each record, as Kafka does; false saves that CPU, and then a faulty producer can store batches that no consumer can read"`
-	SealBytes          int64         `key:"seal-bytes" help:"records are moved to the object store once this many bytes wait; four times as many may be on their way; 0: 64MiB, or less as memory-bytes says"`
+	SealBytes          int64         `key:"seal-bytes" help:"records are moved to the object store once this many bytes wait; five times as many may be on their way; 0: 16MiB, or less as memory-bytes says"`
 	SealAge            time.Duration `key:"seal-age" help:"records are moved to the object store once they have waited this long"`
 	AbsorbEvery        time.Duration `key:"absorb-every" help:"time between publications of partition manifests"`
 	DeleteGrace        time.Duration `key:"delete-grace" help:"time between an object's last mention and its deletion, at least 10s"`

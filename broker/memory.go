@@ -15,7 +15,7 @@ const (
 	fullRequestBytes = 256 << 20
 	fullBlockBytes   = 128 << 20
 	leastCacheBytes  = 16 << 20 // of requests and of blocks
-	fullSealBytes    = 64 << 20
+	fullSealBytes    = 16 << 20
 	leastSealBytes   = 4 << 20
 	fullWALBytes     = 4 << 30
 	leastWALBytes    = 1 << 30
@@ -26,8 +26,8 @@ const (
 	mostCharge     = 4 << 10
 	tailIndexBytes = 64
 
-	// sealsInMemory is how many seals are between collecting and commit.
-	sealsInMemory = 4
+	// sealsInMemory is how many seals are between collecting and the end of their puts.
+	sealsInMemory = 5
 	// coreBytes is the heap of a broker that holds nothing: the runtime, an embedded etcd, metrics, merges.
 	coreBytes     = 32 << 20
 	leastSpare    = 24 << 20
@@ -138,7 +138,7 @@ func (c *Config) size(share, slabBytes int64) (charge int) {
 	open(&c.TailCacheBytes, tail-tail%slabBytes)
 	open(&c.RequestMemoryBytes, part(fullRequestBytes, leastCacheBytes))
 	open(&c.BlockCacheBytes, part(fullBlockBytes, leastCacheBytes))
-	open(&c.SealBytes, part(fullSealBytes, leastSealBytes))
+	open(&c.SealBytes, min(fullSealBytes, part(4*fullSealBytes, leastSealBytes))) // smaller ones cost requests
 	charge = int(min(mostCharge, fullCharge*planSteps/share))
 	index := part(fullWALBytes/fullCharge*tailIndexBytes, leastWALBytes/mostCharge*tailIndexBytes)
 	open(&c.WAL.MaxBytes, max(4*c.WAL.SegmentBytes, min(fullWALBytes, index/tailIndexBytes*int64(charge))))

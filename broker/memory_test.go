@@ -21,7 +21,7 @@ func fitted(t *testing.T, limit int64, change func(*Config)) (Config, *MemoryPla
 func TestWithoutALimitSizesAreTheFullOnes(t *testing.T) {
 	for _, limit := range []int64{0, 16 << 30} {
 		c, p, err := fitted(t, limit, nil)
-		if err != nil || c.TailCacheBytes != 128<<20 || c.BlockCacheBytes != 128<<20 || c.RequestMemoryBytes != 256<<20 || c.SealBytes != 64<<20 ||
+		if err != nil || c.TailCacheBytes != 128<<20 || c.BlockCacheBytes != 128<<20 || c.RequestMemoryBytes != 256<<20 || c.SealBytes != 16<<20 ||
 			c.WAL.MaxBytes != 4<<30 || p.chargeBytes != 1<<10 || len(c.Kafka) != 0 {
 			t.Errorf("%d: %+v, %+v, %v", limit, c, p, err)
 		}
@@ -90,7 +90,7 @@ func TestTooLittleMemoryNamesTheSettings(t *testing.T) {
 		"nothing stated":    {128 << 20, nil, []string{"128 MiB", "tail-cache-bytes 32 MiB", "raise the limit"}},
 		"much stated":       {512 << 20, func(c *Config) { c.TailCacheBytes = 400 << 20 }, []string{"memory-bytes", "512 MiB", "tail-cache-bytes 400 MiB"}},
 		"a great log":       {512 << 20, func(c *Config) { c.WAL.MaxBytes = 64 << 30 }, []string{"wal.max-bytes 1024 MiB"}},
-		"seals":             {1 << 30, func(c *Config) { c.SealBytes = 256 << 20 }, []string{"seal-bytes 1024 MiB"}},
+		"seals":             {1 << 30, func(c *Config) { c.SealBytes = 256 << 20 }, []string{"seal-bytes 1280 MiB"}},
 		"a largest request": {300 << 20, func(c *Config) { c.Kafka[maxFrameKey] = "209715200" }, []string{"kafka." + maxFrameKey + " 192 MiB"}},
 	} {
 		_, _, err := fitted(t, try.limit, try.change)
