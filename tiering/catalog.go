@@ -24,8 +24,8 @@ type CatalogOptions struct {
 	Partitions Partitions
 	Cluster    string // cluster id, part of every key
 	CacheBytes int64  // of decoded manifests and indexes; default 64 MiB
-	// Beyond SoftPending objects, or SoftIndexBytes of their indexes in memory, absorbing is due at once (defaults 128 and 64 MiB);
-	// beyond HardPending objects sealing is throttled (default 1024).
+	// Beyond SoftPending objects, or SoftIndexBytes of their indexes in memory, absorbing is due at once (defaults 512 and 64 MiB);
+	// beyond HardPending objects sealing is throttled (default 4096).
 	SoftPending, HardPending int
 	SoftIndexBytes           int64
 	Logger                   *slog.Logger
@@ -88,8 +88,8 @@ type piece struct {
 func NewCatalog(o CatalogOptions) *Catalog {
 	o.Logger = loggerOr(o.Logger)
 	orDefault(&o.CacheBytes, 64<<20)
-	orDefault(&o.SoftPending, 128)
-	orDefault(&o.HardPending, 1024)
+	orDefault(&o.SoftPending, 512)
+	orDefault(&o.HardPending, 4096)
 	orDefault(&o.SoftIndexBytes, 64<<20)
 	c := &Catalog{o: o, parts: map[metadata.PartitionID][]piece{}, pressed: make(chan struct{}, 1), syncing: make(chan struct{}, 1)}
 	c.base, c.cancel = context.WithCancel(context.Background())

@@ -43,7 +43,7 @@ type MaintainerOptions struct {
 	Grace          time.Duration // between "nothing names it" and delete, for readers; default 5 min
 	OrphanEvery    time.Duration // between listings of the bucket; default 6 h
 	ProducerExpiry time.Duration // of idempotent producers that are silent; default 24 h
-	MergeBytes     int64         // segments below it are merged; default 64 MiB
+	MergeBytes     int64         // segments below it are merged; default 12 MiB, so that what is sealed at full speed is stored once
 	MaxMergeBytes  int64         // of a merged object; default 256 MiB
 	MergeCount     int           // so many small segments are merged though they do not add up to MergeBytes; default 8
 	SingleBytes    int64         // what a merge must add up to, to get an object of its own; others share one; default 8 MiB
@@ -60,7 +60,7 @@ func (o *MaintainerOptions) setDefaults() {
 	orDefault((*int64)(&o.Grace), int64(5*time.Minute))
 	orDefault((*int64)(&o.OrphanEvery), int64(6*time.Hour))
 	orDefault((*int64)(&o.ProducerExpiry), int64(24*time.Hour))
-	orDefault(&o.MergeBytes, 64<<20)
+	orDefault(&o.MergeBytes, 12<<20)
 	orDefault(&o.MaxMergeBytes, 256<<20)
 	orDefault(&o.MergeCount, 8)
 	orDefault(&o.SingleBytes, 8<<20)
