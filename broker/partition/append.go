@@ -2,7 +2,6 @@ package partition
 
 import (
 	"context"
-	"fmt"
 	"sync"
 
 	"github.com/tidemarkmq/tidemark/metadata"
@@ -48,28 +47,20 @@ type inflight struct {
 var inflights = sync.Pool{New: func() any { return new(inflight) }}
 
 // Append appends the validated batch b, whose header is h, and has acker called when it is durable. It waits for admission
-// to the WAL until ctx is done, never for the disk. b is copied before Append returns; h gets the assigned offset and epoch.
+// to the WAL, and while the partition is paused, until ctx is done, never for the disk. b is copied before Append returns; h
+// gets the assigned offset and epoch.
 // A non-nil error means that nothing was appended and acker will not be called: ErrClosed, ErrFailed, the producers
 // package's refusals, or the WAL's admission errors are wrapped.
 func (p *Partition) Append(ctx context.Context, b []byte, h *batch.Header, acker Acker, token int) error {
-	if err := p.usable(); err != nil {
-		return err
-	}
-	n := entry.HeaderBytes + len(b)
-	admission, err := p.set.wal.Admit(ctx, n)
-	if err != nil {
-		return fmt.Errorf("admission to the log of %s-%d: %w", p.topic, p.id.Partition, err)
-	}
-	nowMs := p.set.now().UnixMilli()
 	f := inflights.Get().(*inflight)
 	f.p, f.acker, f.token, f.size = p, acker, token, int64(len(b))
 	f.result = Appended{LogStart: p.LogStart(), TimestampMs: -1}
-
-	p.mu.Lock()
-	if err := p.usable(); err != nil {
-		p.mu.Unlock()
-		return f.refuse(&admission, err)
+	admission, err := p.enter(ctx, entry.HeaderBytes+len(b))
+	if err != nil {
+		f.free()
+		return err
 	}
+	nowMs := p.set.now().UnixMilli()
 	dup, duplicate, err := p.log.place(h, nowMs)
 	if duplicate || err != nil {
 		p.mu.Unlock()
@@ -116,7 +107,7 @@ func (f *inflight) write(admission wal.Admission, b []byte, h *batch.Header) {
 	copy(patched, b[:batch.HeaderBytes])
 	batch.PutBaseOffset(patched, h.BaseOffset)
 	batch.PutLeaderEpoch(patched, int32(p.epoch))
-	region := p.set.wal.Append(admission, entry.HeaderBytes+len(b), f)
+	region := p.stream.WAL.Append(admission, entry.HeaderBytes+len(b), f)
 	region.Write(f.header[:])
 	if len(b) < combineBytes {
 		region.Write(b[batch.HeaderBytes:])

@@ -123,6 +123,10 @@ func (o *outcome) Appended(_ int, a Appended, err error) { o.c <- result{a, err}
 // send appends b without waiting for durability.
 func (r *rig) send(p *Partition, b []byte) (*outcome, error) {
 	r.t.Helper()
+	return r.sendIn(context.Background(), p, b)
+}
+
+func (r *rig) sendIn(ctx context.Context, p *Partition, b []byte) (*outcome, error) {
 	rules := p.Config().Rules(baseMs)
 	rules.ZstdAllowed = true
 	b, h, err := batch.Prepare(b, &rules, batch.NewOpener(batch.SmallOpenerBytes))
@@ -130,7 +134,7 @@ func (r *rig) send(p *Partition, b []byte) (*outcome, error) {
 		return nil, err
 	}
 	o := newOutcome()
-	return o, p.Append(context.Background(), b, &h, o, 0)
+	return o, p.Append(ctx, b, &h, o, 0)
 }
 
 func (r *rig) append(p *Partition, b []byte) Appended {

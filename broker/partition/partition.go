@@ -47,6 +47,13 @@ type OpenState struct {
 	MaxTimestampMs int64 // upper bound over the log, -1 when it is empty
 	SizeBytes      int64
 	Config         *Config
+	Stream         *Stream // that the partition appends to as long as it is open; nil: the set's
+}
+
+// Stream is a WAL stream that partitions append to and read their tails from. *wal.Log is both.
+type Stream struct {
+	WAL  WAL
+	File TailFile
 }
 
 // From fills in what the object store and etcd know of the log.
@@ -64,12 +71,16 @@ type Partition struct {
 	topic string
 	epoch metadata.LeaderEpoch
 	set   *Set
+	// stream is one for life: the tail's references and the order of what is uploaded belong to it. To change a partition's durability is to
+	// hand it over to oneself.
+	stream Stream
 
 	state    atomic.Int32
 	hw       atomic.Int64 // one past the last durable record
 	logStart atomic.Int64
 	uploaded atomic.Int64 // one past the last record in the object store
 	config   atomic.Pointer[Config]
+	gate     atomic.Pointer[gate] // set: appends wait
 
 	mu  sync.Mutex
 	log log[wal.Ref]
@@ -81,7 +92,10 @@ type Partition struct {
 }
 
 func newPartition(set *Set, s OpenState) *Partition {
-	p := &Partition{id: s.ID, topic: s.Topic, epoch: s.LeaderEpoch, set: set, log: newLog[wal.Ref](s)}
+	p := &Partition{id: s.ID, topic: s.Topic, epoch: s.LeaderEpoch, set: set, stream: set.stream, log: newLog[wal.Ref](s)}
+	if s.Stream != nil {
+		p.stream = *s.Stream
+	}
 	p.hw.Store(int64(s.End))
 	p.uploaded.Store(int64(s.End))
 	p.logStart.Store(int64(s.LogStart))
@@ -276,6 +290,7 @@ func (p *Partition) close() {
 	p.mu.Lock() // no append is between its check and its WAL append
 	p.state.Store(stateClosed)
 	p.mu.Unlock()
+	p.Resume()
 	p.wakeAll()
 }
 

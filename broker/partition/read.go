@@ -219,7 +219,7 @@ func (p *Partition) readBack(ctx context.Context, refs []wal.Ref) (Chunk, error)
 		if mem, ok := r.Acquire(); ok {
 			copy(data, mem)
 			r.Release()
-		} else if err := p.set.file.ReadEntry(ctx, r.Pos, data); err != nil {
+		} else if err := p.stream.File.ReadEntry(ctx, r.Pos, data); err != nil {
 			return Chunk{}, err
 		}
 		h, b, err := entry.Parse(data)

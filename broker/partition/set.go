@@ -21,7 +21,7 @@ type Meta interface {
 	SetLogStart(ctx context.Context, p metadata.PartitionID, epoch metadata.LeaderEpoch, start metadata.Offset) error
 }
 
-// Options configure a Set. WAL, File, Cold and Meta are required.
+// Options configure a Set. WAL and File, the stream of partitions that are opened on no other, Cold and Meta are required.
 type Options struct {
 	WAL  WAL
 	File TailFile
@@ -59,8 +59,7 @@ func (o *Options) defaults() {
 
 // Set is all partitions that this broker owns. Its methods are safe for concurrent use.
 type Set struct {
-	wal    WAL
-	file   TailFile
+	stream Stream
 	cold   Cold
 	meta   Meta
 	now    func() time.Time
@@ -78,7 +77,7 @@ type Set struct {
 func NewSet(o Options) (*Set, error) {
 	o.defaults()
 	s := &Set{
-		wal: o.WAL, file: o.File, cold: o.Cold, meta: o.Meta, now: o.Now, opts: o,
+		stream: Stream{WAL: o.WAL, File: o.File}, cold: o.Cold, meta: o.Meta, now: o.Now, opts: o,
 		partitions: make(map[metadata.PartitionID]*Partition),
 	}
 	if err := s.registerMetrics(o.Meter); err != nil {
