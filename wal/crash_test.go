@@ -217,7 +217,7 @@ func checkRecovery(t *testing.T, o wal.Options, book *ledger, ackedMayBeLost boo
 }
 
 // write makes a stream of n entries, one group each, and returns its disk and the groups' entries.
-func write(t *testing.T, o wal.Options, n int) []wal.Ref {
+func write(t testing.TB, o wal.Options, n int) []wal.Ref {
 	t.Helper()
 	l, err := wal.New(o)
 	if err != nil {

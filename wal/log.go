@@ -20,6 +20,7 @@ type Log struct {
 	segs      *segments
 	maxCharge int
 	metrics   *walMetrics
+	first     SegmentRef
 
 	durable                atomic.Uint64 // Position
 	groups, entries, bytes atomic.Uint64
@@ -90,7 +91,7 @@ func New(o Options) (*Log, error) {
 		_ = first.w.Close() // nothing was written; the slabs' error counts
 		return nil, err
 	}
-	l.pool, l.prepared = pool, first
+	l.pool, l.prepared, l.first = pool, first, first.ref()
 	l.segSeq, l.segLimit, l.preparedTo = first.Sequence, first.limit(), first.limit()
 	l.depthLimit.Store(1)
 	if l.metrics, err = newMetrics(l); err != nil {

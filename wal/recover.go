@@ -129,25 +129,37 @@ func (v *recovery) walk() error {
 	if len(list) == 0 {
 		return nil
 	}
+	rest, err := v.chain()
+	if err != nil {
+		return err
+	}
+	v.reader = fileReader{segs: v.segs}
+	defer func() { _ = v.reader.close() }() // nothing is trimmed here, so nothing can fail
+	return v.checkTail(rest, v.end)
+}
+
+// chain follows the groups through the files and returns those from the break on.
+func (v *recovery) chain() (rest []*segment, err error) {
+	list := v.segs.list
 	v.reader = fileReader{segs: v.segs}
 	defer func() { _ = v.reader.close() }() // nothing is trimmed here, so nothing can fail
 	if list[0].Sequence == firstSegmentSeq {
 		v.known, v.sequence, v.link = true, firstGroupSequence, v.segs.seed
 	}
 	v.end = list[0].First
-	broken, at := 0, list[0].First // the chain ends in list[broken], at this position
+	broken := 0
 	for i, seg := range list {
 		stop, err := v.walkSegment(seg)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if stop > seg.First {
-			v.end, broken, at = stop, i, stop
+			v.end, broken = stop, i
 		} else if i > 0 || seg.Sequence != firstSegmentSeq {
 			break // the rest is unused, or the chain is broken; only the first segment of all can be too small for any group
 		}
 	}
-	return v.checkTail(list[broken:], at)
+	return list[broken:], nil
 }
 
 // walkSegment returns where the chain ends in this segment.
