@@ -21,6 +21,7 @@ const (
 	kindOffsets   = 'C'
 	kindGroup     = 'G'
 	kindProducers = 'I'
+	kindEnsemble  = 'E'
 )
 
 // decoder reads a binary value. After the first failure every read returns zero; err says what failed first.
@@ -198,6 +199,29 @@ func decodeCommitted(b []byte) (uint64, error) {
 	d := newDecoder(b, kindCommitted)
 	v := d.uint("position", math.MaxUint64)
 	return v, d.done()
+}
+
+func appendEnsemble(b []byte, e *Ensemble) []byte {
+	b = append(b, kindEnsemble, codecVersion, byte(e.Quorum), byte(len(e.Members)))
+	for _, m := range e.Members {
+		b = appendString(binary.AppendUvarint(b, uint64(m.Broker)), m.Disk)
+	}
+	return b
+}
+
+// decodeEnsemble leaves Revision to the caller.
+func decodeEnsemble(b []byte) (Ensemble, error) {
+	d := newDecoder(b, kindEnsemble)
+	e := Ensemble{Quorum: int(d.byte("quorum"))}
+	n := int(d.byte("members"))
+	for i := 0; i < n && d.err == nil; i++ {
+		e.Members = append(e.Members, Member{Broker: BrokerID(d.uint("member", math.MaxInt32)), Disk: d.string("disk id", MaxDiskIDBytes)})
+	}
+	err := d.done()
+	if err == nil {
+		err = e.validate()
+	}
+	return e, err
 }
 
 func appendPending(b []byte, o *PendingObject) []byte {

@@ -49,6 +49,9 @@ type brokerRecord struct {
 	Port    int32  `json:"port"`
 	Rack    string `json:"rack,omitempty"`
 	Token   string `json:"token,omitempty"`
+	Replica string `json:"replica,omitempty"`
+	// Draining tells that the broker is giving its partitions away.
+	Draining bool `json:"draining,omitempty"`
 	// Incarnation is set when a registration was renewed after its lease was lost; otherwise the key's create revision counts.
 	Incarnation Incarnation `json:"incarnation,omitempty"`
 }
@@ -188,7 +191,7 @@ func validateConfigs(configs map[string]string) error {
 }
 
 func validateBroker(b Broker) error {
-	if n := len(b.Host) + len(b.Rack) + len(b.Token); n > MaxBrokerAddressBytes || !utf8.ValidString(b.Host+b.Rack+b.Token) || b.Port < 0 || b.Port > 65535 || b.ID < 0 {
+	if n := len(b.Host) + len(b.Rack) + len(b.Token) + len(b.Replica); n > MaxBrokerAddressBytes || !utf8.ValidString(b.Host+b.Rack+b.Token+b.Replica) || b.Port < 0 || b.Port > 65535 || b.ID < 0 {
 		return fmt.Errorf("%w: broker %d: port %d, address and token of %d bytes", ErrInvalid, b.ID, b.Port, n)
 	}
 	return nil

@@ -36,8 +36,9 @@ func examples() []kv.Op {
 	}
 	return []kv.Op{
 		kv.Put(k.cluster(), encodeJSON(clusterRecord{1, "q1Sh-9_ISia_zwGINzRvyQ", 1_700_000_000_000})),
-		kv.Put(k.broker(7), encodeJSON(brokerRecord{1, "b7.test", 9092, "rack <1>", "data-7", 0})),
+		kv.Put(k.broker(7), encodeJSON(brokerRecord{Version: 1, Host: "b7.test", Port: 9092, Rack: "rack <1>", Token: "data-7"})),
 		kv.Put(k.broker(8), encodeJSON(brokerRecord{Version: 1, Host: "::1", Port: 1, Incarnation: 99})),
+		kv.Put(k.broker(9), encodeJSON(brokerRecord{Version: 1, Host: "b9.test", Port: 9092, Token: "data-9", Replica: "b9.test:9094", Draining: true})),
 		kv.Put(k.incarnation(7), encodeJSON(incarnationRecord{1, "data-7"})),
 		kv.Put(k.config(ClusterDefault), encodeJSON(configRecord{1, map[string]string{"log.retention.ms": "1000"}})),
 		kv.Put(k.config(7), encodeJSON(configRecord{1, map[string]string{}})),
@@ -51,6 +52,7 @@ func examples() []kv.Op {
 		kv.Put(k.stream(stream), appendStream(nil, st)),
 		kv.Put(k.stream(NewStreamID(4712, ClassObject)), appendStream(nil, sealed)),
 		kv.Put(k.committed(stream), appendCommitted(nil, 9<<20)),
+		kv.Put(k.ensemble(NewStreamID(4711, ClassQuorum)), appendEnsemble(nil, &Ensemble{Members: []Member{{7, "data-7"}, {8, "data-8"}, {300, "data-300"}}, Quorum: 2})),
 		kv.Put(k.producerIDs(), appendProducerIDs(nil, 3000)),
 		kv.Put(k.group("g/1"), appendGroup(nil, []byte{1, 2, 3})),
 		kv.Put(k.offsets("g/1", id, 1), appendBucket(nil, bucket)),
@@ -230,6 +232,8 @@ func FuzzBinary(f *testing.F) {
 		}
 		c, err := decodeCommitted(b)
 		again("committed", err, appendCommitted(nil, c))
+		x, err := decodeEnsemble(b)
+		again("ensemble", err, appendEnsemble(nil, &x))
 		n, err := decodeProducerIDs(b)
 		again("producer ids", err, appendProducerIDs(nil, n))
 		g, err := decodeGroup(b)

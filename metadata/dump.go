@@ -98,6 +98,10 @@ var describers = map[string]func(rest string, p kv.Pair) (string, error){
 		v, err := decodeCommitted(p.Value)
 		return fmt.Sprintf("committed up to %d", v), err
 	},
+	dirEnsemble: func(_ string, p kv.Pair) (string, error) {
+		v, err := decodeEnsemble(p.Value)
+		return fmt.Sprintf("quorum %d of %v", v.Quorum, v.Members), err
+	},
 	dirProducers: func(_ string, p kv.Pair) (string, error) {
 		v, err := decodeProducerIDs(p.Value)
 		return fmt.Sprintf("next producer id %d", v), err

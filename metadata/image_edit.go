@@ -291,7 +291,7 @@ func brokerOf(id BrokerID, p kv.Pair) (Broker, error) {
 	if err != nil {
 		return Broker{}, err
 	}
-	b := Broker{ID: id, Host: r.Host, Port: r.Port, Rack: r.Rack, Token: r.Token, Incarnation: r.Incarnation}
+	b := Broker{ID: id, Host: r.Host, Port: r.Port, Rack: r.Rack, Token: r.Token, Replica: r.Replica, Draining: r.Draining, Incarnation: r.Incarnation}
 	if b.Incarnation == 0 {
 		b.Incarnation = Incarnation(p.CreateRevision)
 	}

@@ -28,6 +28,7 @@ const (
 	dirPending     = "/meta/pending/"
 	dirStream      = "/stream/state/"
 	dirCommitted   = "/stream/committed/"
+	dirEnsemble    = "/stream/ensemble/"
 	dirProducers   = "/producer-ids"
 	dirGroup       = "/group/state/"
 	dirOffsets     = "/group/offsets/"
@@ -67,6 +68,7 @@ func (k keyspace) partition(id PartitionID) string {
 
 func (k keyspace) stream(id StreamID) string    { return k.prefix + dirStream + hex64(uint64(id)) }
 func (k keyspace) committed(id StreamID) string { return k.prefix + dirCommitted + hex64(uint64(id)) }
+func (k keyspace) ensemble(id StreamID) string  { return k.prefix + dirEnsemble + hex64(uint64(id)) }
 
 func (k keyspace) pending(id StreamID, seq uint64) string {
 	return k.prefix + dirPending + hex64(uint64(id)) + "/" + hex64(seq)

@@ -62,7 +62,9 @@ type Broker struct {
 	Host        string
 	Port        int32
 	Rack        string
-	Token       string      // identity of the data directory, see Store.Register
+	Token       string      // identity of the data directory, see Store.Register; as a replica of streams, the disk's
+	Replica     string      // HOST:PORT where other brokers reach its replicas; "" when it has none
+	Draining    bool        // it gives its partitions away and takes none
 	Incarnation Incarnation // set by Register
 }
 

@@ -88,7 +88,7 @@ func (s *Store) SwapManifests(ctx context.Context, swaps []ManifestSwap) error {
 // partitionUpdate is a change of many partitions, each swapped by itself.
 type partitionUpdate struct {
 	ids   []PartitionID
-	guard []kv.Compare // one at most, on a key other than a partition's; when it fails all is ErrFenced
+	guard []kv.Compare // conditions on mod revisions, on keys other than a partition's; when one fails all is ErrFenced
 	// decide changes a copy of partition i, or leaves it as it is when nothing is to be done; that it is so is compared in
 	// etcd, since the image may be behind. It is called again after a lost swap and must recognise its own change.
 	decide func(i int, p *Partition) error
@@ -125,12 +125,12 @@ func (s *Store) updatePartitions(ctx context.Context, u partitionUpdate) error {
 			continue
 		}
 		seen[id] = struct{}{}
-		// Every partition is a comparison and a put, every topic and the guard are comparisons.
-		if _, ok := topics[id.Topic]; !ok && len(chunk)+len(topics)+2 > chunkOps {
+		// Every partition is a comparison and a put, every topic and guard is a comparison.
+		if _, ok := topics[id.Topic]; !ok && len(chunk)+len(topics)+len(u.guard)+1 > chunkOps {
 			flush()
 		}
 		topics[id.Topic] = struct{}{}
-		if chunk = append(chunk, i); len(chunk)+len(topics)+1 > chunkOps {
+		if chunk = append(chunk, i); len(chunk)+len(topics)+len(u.guard) > chunkOps {
 			flush()
 		}
 	}
@@ -159,10 +159,11 @@ func (s *Store) updateChunk(ctx context.Context, u partitionUpdate, items []int)
 		}
 		t, left, doubtful := s.partitionTxn(u, items, errs)
 		if attempt == 0 && len(doubtful) > 0 { // the image may be behind: no refusal without a look
-			if err := s.refresh(ctx, u, doubtful); err != nil {
+			err := s.refresh(ctx, u, doubtful)
+			clear(errs) // what the image refused is not known to be so
+			if err != nil {
 				return failAll(err)
 			}
-			clear(errs)
 			continue
 		}
 		if len(left) == 0 {
@@ -181,7 +182,7 @@ func (s *Store) updateChunk(ctx context.Context, u partitionUpdate, items []int)
 		events := make([]kv.Event, 0, len(res.Gets))
 		for i, op := range t.Else {
 			if i < len(u.guard) {
-				if now := res.Gets[i]; len(now) == 0 || now[0].ModRevision != u.guard[i].Revision {
+				if now := res.Gets[i]; revisionOf(now) != u.guard[i].Revision {
 					return failAll(fmt.Errorf("%w: %s has changed", ErrFenced, op.Key))
 				}
 				continue
@@ -191,6 +192,14 @@ func (s *Store) updateChunk(ctx context.Context, u partitionUpdate, items []int)
 		s.observe(events...)
 	}
 	return failAll(ErrConflict)
+}
+
+// revisionOf is the mod revision of what a Get returned; 0: nothing is there.
+func revisionOf(pairs []kv.Pair) int64 {
+	if len(pairs) == 0 {
+		return 0
+	}
+	return pairs[0].ModRevision
 }
 
 // refresh brings the image up to date about partitions and their topics.

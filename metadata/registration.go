@@ -142,7 +142,7 @@ func (r *Registration) grant(ctx context.Context) error {
 
 func (r *Registration) record() []byte {
 	b := r.self
-	return encodeJSON(brokerRecord{Version: codecVersion, Host: b.Host, Port: b.Port, Rack: b.Rack, Token: b.Token, Incarnation: r.Incarnation})
+	return encodeJSON(brokerRecord{Version: codecVersion, Host: b.Host, Port: b.Port, Rack: b.Rack, Token: b.Token, Replica: b.Replica, Draining: b.Draining, Incarnation: r.Incarnation})
 }
 
 // Done is closed when the registration has ended: by Close, or because another run of the broker id took its place. Err
@@ -158,22 +158,35 @@ func (r *Registration) Err() error {
 
 // SetAddress changes the address that clients are told.
 func (r *Registration) SetAddress(ctx context.Context, host string, port int32) error {
+	if err := r.change(ctx, func(b *Broker) { b.Host, b.Port = host, port }); err != nil {
+		return fmt.Errorf("set address: %w", err)
+	}
+	return nil
+}
+
+// SetDraining says that the broker is giving its partitions away, so that nobody gives it any, or that it is not.
+func (r *Registration) SetDraining(ctx context.Context, draining bool) error {
+	if err := r.change(ctx, func(b *Broker) { b.Draining = draining }); err != nil {
+		return fmt.Errorf("set draining: %w", err)
+	}
+	return nil
+}
+
+// change changes what the registration says. After ErrUnavailable it may or may not have changed, and a renewal writes the new one.
+func (r *Registration) change(ctx context.Context, fn func(*Broker)) error {
 	select {
 	case r.turn <- struct{}{}:
 		defer func() { <-r.turn }()
 	case <-ctx.Done():
-		return fmt.Errorf("set address: %w: %w", ErrUnavailable, ctx.Err())
+		return fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
 	}
 	next := r.self
-	next.Host, next.Port = host, port
+	fn(&next)
 	if err := validateBroker(next); err != nil {
-		return fmt.Errorf("set address: %w", err)
+		return err
 	}
 	r.self = next
-	if err := r.write(ctx); err != nil {
-		return fmt.Errorf("set address: %w", err)
-	}
-	return nil
+	return r.write(ctx)
 }
 
 // write puts the registration as it should be, whether it is there or not, if no newer run has registered. The caller has

@@ -52,7 +52,8 @@ func TestRegister(t *testing.T) {
 			h.Errorf("%+v, controller %d", im.Brokers(), im.Controller())
 		}
 		h.must(two.SetAddress(h.Context(), "moved.test", 7))
-		if b, _ := other.Image().Broker(2); b.Host != "moved.test" || b.Port != 7 || b.Incarnation != two.Incarnation {
+		h.must(two.SetDraining(h.Context(), true))
+		if b, _ := other.Image().Broker(2); b.Host != "moved.test" || b.Port != 7 || !b.Draining || b.Incarnation != two.Incarnation {
 			h.Errorf("%+v", b)
 		}
 		if err := two.SetAddress(h.Context(), "x", -1); !errors.Is(err, ErrInvalid) {

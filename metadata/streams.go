@@ -15,11 +15,16 @@ func (s *Store) CreateStream(ctx context.Context, owner BrokerID, incarnation In
 	if incarnation <= 0 || int64(incarnation) >= 1<<streamClassShift || class > ClassObject {
 		return nil, fmt.Errorf("create stream: %w: incarnation %d, %s", ErrInvalid, incarnation, class)
 	}
+	return s.createStream(ctx, owner, incarnation, class)
+}
+
+// createStream writes the stream's record together with others that belong to it.
+func (s *Store) createStream(ctx context.Context, owner BrokerID, incarnation Incarnation, class Class, with ...kv.Op) (*StreamState, error) {
 	st := &StreamState{ID: NewStreamID(incarnation, class), Owner: owner, Epoch: incarnation, Class: class, State: StreamOpen}
 	key, fence := s.keys.stream(st.ID), s.keys.incarnation(owner)
 	res, _, err := s.txn(ctx, kv.Txn{
 		If:   []kv.Compare{kv.Unchanged(fence, int64(incarnation)), kv.Absent(key)},
-		Then: []kv.Op{kv.Put(key, appendStream(nil, st))},
+		Then: append(with, kv.Put(key, appendStream(nil, st))),
 		Else: []kv.Op{kv.Get(fence), kv.Get(key)},
 	})
 	if err != nil {
@@ -200,7 +205,7 @@ func (s *Store) DeleteStream(ctx context.Context, id StreamID) error {
 		}
 		res, _, terr := s.txn(ctx, kv.Txn{
 			If:   []kv.Compare{kv.Unchanged(s.keys.stream(id), int64(st.Revision))},
-			Then: []kv.Op{kv.Delete(s.keys.stream(id)), kv.Delete(s.keys.committed(id))},
+			Then: []kv.Op{kv.Delete(s.keys.stream(id)), kv.Delete(s.keys.committed(id)), kv.Delete(s.keys.ensemble(id))},
 		})
 		if terr != nil {
 			return fmt.Errorf("delete stream %s: %w", id, terr)

@@ -1,0 +1,187 @@
+package metadata
+
+import (
+	"errors"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tidemarkmq/tidemark/metadata/memkv"
+)
+
+// second is another broker with a store of its own.
+func (h *harness) second(id BrokerID) (*Store, Incarnation) {
+	h.Helper()
+	s := h.open()
+	return s, h.register(s, Broker{ID: id, Token: "data-" + string(rune('0'+id))}).Incarnation
+}
+
+func (h *harness) streamOf(owner BrokerID, inc Incarnation) StreamState {
+	h.Helper()
+	st, err := h.s.CreateStream(h.Context(), owner, inc, ClassLocal)
+	h.must(err)
+	return *st
+}
+
+func releasesOf(ids []PartitionID, epoch LeaderEpoch, to BrokerID, inc Incarnation) []Release {
+	out := make([]Release, len(ids))
+	for i, id := range ids {
+		out[i] = Release{Partition: id, LeaderEpoch: epoch, To: to, ToIncarnation: inc}
+	}
+	return out
+}
+
+func TestReleasePartitions(t *testing.T) {
+	inBubble(t, func(h *harness) {
+		ids := append(h.ids(h.create("big", 500)), h.ids(h.create("small", 2))...)
+		streams := []StreamState{h.streamOf(1, h.inc)}
+		other, inc2 := h.second(2)
+		for range 2 { // the repetition finds its own work
+			h.must(h.s.ReleasePartitions(h.Context(), streams, releasesOf(ids, 0, 2, inc2)))
+		}
+		for _, id := range ids {
+			if p := h.partition(id); p.Owner != 2 || p.OwnerIncarnation != inc2 || p.LeaderEpoch != 1 {
+				h.Fatalf("%+v", p)
+			}
+		}
+		// What was given away is not for the former owner to give again, nor to change.
+		if err := h.s.ReleasePartitions(h.Context(), streams, releasesOf(ids[:1], 0, 3, 99)); !errors.Is(err, ErrFenced) {
+			h.Errorf("released twice: %v", err)
+		}
+		if err := h.s.SetLogStart(h.Context(), ids[0], 0, 1); !errors.Is(err, ErrFenced) {
+			h.Errorf("log start by the former owner: %v", err)
+		}
+		stream2 := h.streamOf(2, inc2)
+		h.must(other.ReleasePartitions(h.Context(), []StreamState{stream2}, releasesOf(ids, 1, 1, h.inc)))
+		synctest.Wait()
+		if p := h.partition(ids[0]); p.Owner != 1 || p.LeaderEpoch != 2 {
+			h.Errorf("%+v", p)
+		}
+	})
+}
+
+// TestRecoveredOwnerReleasesNothing lets somebody recover the owner's stream first: a partition's fate is then theirs.
+func TestRecoveredOwnerReleasesNothing(t *testing.T) {
+	inBubble(t, func(h *harness) {
+		ids := h.ids(h.create("t", 3))
+		streams := []StreamState{h.streamOf(1, h.inc)}
+		other, inc2 := h.second(2)
+		_, err := other.RecoverStream(h.Context(), streams[0].ID, inc2)
+		h.must(err)
+		err = h.s.ReleasePartitions(h.Context(), streams, releasesOf(ids, 0, 2, inc2))
+		var p *PartialError
+		if !errors.As(err, &p) || len(p.Errors) != 3 || !errors.Is(err, ErrFenced) {
+			h.Errorf("release by a fenced owner: %v", err)
+		}
+		if p := h.partition(ids[0]); p.Owner != 1 || p.LeaderEpoch != 0 {
+			h.Errorf("%+v", p)
+		}
+	})
+}
+
+func TestTakePartitions(t *testing.T) {
+	inBubble(t, func(h *harness) {
+		ids := h.ids(h.create("t", 300))
+		stream := h.streamOf(1, h.inc)
+		other, inc2 := h.second(2)
+		third, inc3 := h.second(3)
+		take := func(ids []PartitionID, to BrokerID, inc Incarnation) []Takeover {
+			out := make([]Takeover, len(ids))
+			for i, id := range ids {
+				out[i] = Takeover{Partition: id, To: to, ToIncarnation: inc}
+			}
+			return out
+		}
+		refused := func(when string) {
+			h.Helper()
+			if err := other.TakePartitions(h.Context(), h.inc, take(ids, 2, inc2)); !errors.Is(err, ErrConflict) {
+				h.Errorf("%s: %v", when, err)
+			}
+		}
+		refused("the stream is open")
+		st, err := other.RecoverStream(h.Context(), stream.ID, inc2)
+		h.must(err)
+		refused("the stream is being recovered")
+		h.must(other.SealStream(h.Context(), stream.ID, st.Revision, 0))
+		for range 2 {
+			h.must(other.TakePartitions(h.Context(), h.inc, take(ids[:200], 2, inc2)))
+		}
+		err = third.TakePartitions(h.Context(), h.inc, take(ids, 3, inc3))
+		var p *PartialError
+		if !errors.As(err, &p) || len(p.Errors) != 200 || !errors.Is(p.Errors[0], ErrConflict) || p.Errors[200] != nil {
+			h.Errorf("of two that take the same, one wins: %v", err)
+		}
+		h.must(other.DeleteStream(h.Context(), stream.ID))
+		synctest.Wait()
+		for i, id := range ids {
+			want, inc := BrokerID(2), inc2
+			if i >= 200 {
+				want, inc = 3, inc3
+			}
+			if p := h.partition(id); p.Owner != want || p.OwnerIncarnation != inc || p.LeaderEpoch != 1 {
+				h.Fatalf("%d: %+v", i, p)
+			}
+		}
+		// A forgotten stream counts as sealed; there is nothing left to take, though.
+		if err := other.TakePartitions(h.Context(), h.inc, take(ids[:1], 2, inc2)); err != nil {
+			h.Errorf("repeated after the stream was forgotten: %v", err)
+		}
+	})
+}
+
+// TestMovesUnderFaults moves partitions about among brokers while answers are lost, transactions come late or not at all. Whoever is the owner under an epoch is so
+// alone, and epochs only grow.
+func TestMovesUnderFaults(t *testing.T) {
+	for seed := range uint64(20) {
+		inBubble(t, func(h *harness) {
+			rng, chance := rand.New(rand.NewPCG(seed, 1)), rand.New(rand.NewPCG(seed, 2))
+			ids := h.ids(h.create("t", 150))
+			type member struct {
+				s      *Store
+				id     BrokerID
+				inc    Incarnation
+				stream StreamState
+			}
+			members := []member{{h.s, 1, h.inc, h.streamOf(1, h.inc)}}
+			for id := BrokerID(2); id <= 3; id++ {
+				s, inc := h.second(id)
+				members = append(members, member{s, id, inc, h.streamOf(id, inc)})
+			}
+			h.kv.SetFaults(func(c memkv.Call) memkv.Fault {
+				if c.Kind != memkv.OpTxn {
+					return memkv.Fault{}
+				}
+				return memkv.Fault{Lost: chance.IntN(8) == 0, Unknown: chance.IntN(8) == 0, Late: time.Duration(chance.IntN(8)/7) * time.Second}
+			})
+			at, epoch := 0, LeaderEpoch(0)
+			for range 12 {
+				from := members[at]
+				at = (at + 1 + rng.IntN(2)) % 3
+				to := members[at]
+				for { // until the outcome is known
+					err := from.s.ReleasePartitions(h.Context(), []StreamState{from.stream}, releasesOf(ids, epoch, to.id, to.inc))
+					if err == nil {
+						break
+					}
+					if !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrFenced) {
+						h.Fatalf("seed %d: %v", seed, err)
+					}
+				}
+				epoch++
+				for _, id := range ids {
+					if p, _ := from.s.Image().Partition(id); p.Owner != to.id || p.OwnerIncarnation != to.inc || p.LeaderEpoch != epoch {
+						h.Fatalf("seed %d: after the move to %d under epoch %d: %+v", seed, to.id, epoch, *p)
+					}
+				}
+			}
+			time.Sleep(10 * time.Second) // the late ones arrive
+			synctest.Wait()
+			for _, id := range ids {
+				if p := h.partition(id); p.Owner != members[at].id || p.LeaderEpoch != epoch {
+					h.Fatalf("seed %d: a late transaction changed %+v", seed, p)
+				}
+			}
+		})
+	}
+}
