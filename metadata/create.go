@@ -18,7 +18,7 @@ const createAtOnce = 100
 // cleanupTimeout bounds the removal of what a failed creation wrote; what it leaves, a sweep removes.
 const cleanupTimeout = 5 * time.Second
 
-// CreateTopic makes a topic whose partitions belong to spec.Owner with leader epoch 0. It is visible only when all its
+// CreateTopic makes a topic whose partitions belong to spec.Owner, or to whom spec.Place says, with leader epoch 0. It is visible only when all its
 // partitions are there. Many partitions take many transactions under a record of the intent; when the creator dies in between, a
 // sweep by any broker removes what it wrote. Errors: ErrExists for the name, ErrFenced for the incarnation, ErrConflict
 // when a sweep ended the creation, ErrInvalid.
@@ -38,7 +38,7 @@ func (s *Store) CreateTopic(ctx context.Context, spec TopicSpec) (*Topic, error)
 			return nil, fmt.Errorf("create topic %s: %w", spec.Name, err)
 		}
 	}
-	c := &creation{s: s, topic: t, first: 0, end: t.Partitions, owner: spec.Owner, incarnation: spec.Incarnation}
+	c := &creation{s: s, topic: t, first: 0, end: t.Partitions, owner: spec.Owner, incarnation: spec.Incarnation, place: spec.Place}
 	name := s.keys.name(t.Name)
 	err = c.run(ctx, func() kv.Txn {
 		return kv.Txn{
@@ -66,10 +66,10 @@ func (s *Store) CreateTopic(ctx context.Context, spec TopicSpec) (*Topic, error)
 	return t, nil // deleted already by somebody else
 }
 
-// AddPartitions raises a topic's number of partitions to newCount; the new ones belong to owner with leader epoch 0. All
-// become visible at once. Errors: ErrNotFound, ErrInvalid when newCount is not above the present number, ErrFenced,
+// AddPartitions raises a topic's number of partitions to newCount; the new ones belong to owner, or to whom place, which may be nil, says, with
+// leader epoch 0. The change is fenced by the owner's incarnation. All become visible at once. Errors: ErrNotFound, ErrInvalid when newCount is not above the present number, ErrFenced,
 // ErrConflict when somebody else is adding partitions.
-func (s *Store) AddPartitions(ctx context.Context, id TopicID, newCount int32, owner BrokerID, incarnation Incarnation) error {
+func (s *Store) AddPartitions(ctx context.Context, id TopicID, newCount int32, owner BrokerID, incarnation Incarnation, place func(partition int32) Place) error {
 	topic, ok := s.Image().TopicByID(id)
 	if !ok {
 		return fmt.Errorf("add partitions to topic %s: %w", id, ErrNotFound)
@@ -77,7 +77,7 @@ func (s *Store) AddPartitions(ctx context.Context, id TopicID, newCount int32, o
 	if newCount <= topic.Partitions || newCount > MaxTopicPartitions {
 		return fmt.Errorf("add partitions to topic %s: %w: from %d to %d", topic.Name, ErrInvalid, topic.Partitions, newCount)
 	}
-	c := &creation{s: s, topic: topic, first: topic.Partitions, end: newCount, owner: owner, incarnation: incarnation}
+	c := &creation{s: s, topic: topic, first: topic.Partitions, end: newCount, owner: owner, incarnation: incarnation, place: place}
 	key := s.keys.topic(id)
 	var written []byte
 	err := c.run(ctx, func() kv.Txn {
@@ -125,8 +125,9 @@ type creation struct {
 	first, end  int32
 	owner       BrokerID
 	incarnation Incarnation
-	intent      int64 // revision of the record of the intent; 0 without one
-	revision    int64 // of the transaction that made it visible
+	place       func(int32) Place // nil: all partitions are the creator's
+	intent      int64             // revision of the record of the intent; 0 without one
+	revision    int64             // of the transaction that made it visible
 }
 
 // run performs the creation. publish makes the transaction that makes it visible, without guards; lost looks at the answer
@@ -181,8 +182,12 @@ func (c *creation) fenced(pairs []kv.Pair) bool {
 
 func (c *creation) puts(first, end int32) []kv.Op {
 	ops := make([]kv.Op, 0, end-first)
-	value := appendPartition(nil, &Partition{Owner: c.owner, OwnerIncarnation: c.incarnation})
 	for i := first; i < end; i++ {
+		at := Place{c.owner, c.incarnation}
+		if c.place != nil {
+			at = c.place(i)
+		}
+		value := appendPartition(nil, &Partition{Owner: at.Broker, OwnerIncarnation: at.Incarnation})
 		ops = append(ops, kv.Put(c.s.keys.partition(PartitionID{c.topic.ID, i}), value))
 	}
 	return ops

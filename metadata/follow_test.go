@@ -203,7 +203,7 @@ func (h *harness) mutate(s *Store, k, i int) {
 			return m, nil
 		})
 	case i%5 == 2:
-		err = s.AddPartitions(h.Context(), topic.ID, topic.Partitions+1, 1, h.inc)
+		err = s.AddPartitions(h.Context(), topic.ID, topic.Partitions+1, 1, h.inc, nil)
 	case i%5 == 3:
 		err = s.SetLogStart(h.Context(), PartitionID{topic.ID, 0}, 0, Offset(i))
 	default:
@@ -257,7 +257,7 @@ func TestChanges(t *testing.T) {
 		if c := next(); len(c.Configured) != 1 || c.Configured[0].Configs["x"] != "y" || len(c.Created)+len(c.Deleted)+len(c.Extended) != 0 {
 			h.Errorf("configs: %+v", c)
 		}
-		h.must(other.AddPartitions(h.Context(), topic.ID, 4, 1, h.inc))
+		h.must(other.AddPartitions(h.Context(), topic.ID, 4, 1, h.inc, nil))
 		if c := next(); len(c.Extended) != 1 || c.Extended[0].Partitions != 4 || len(c.Configured) != 0 {
 			h.Errorf("partitions: %+v", c)
 		}

@@ -75,8 +75,17 @@ type TopicSpec struct {
 	ReplicationFactor int16
 	Configs           map[string]string
 	Internal          bool
-	Owner             BrokerID    // first owner of every partition
+	Owner             BrokerID    // who creates it, and the first owner of its partitions
 	Incarnation       Incarnation // of the owner; the creation is fenced by it
+	// Place says who gets a partition instead; nil: Owner gets all. That they are live is not compared: what a broker that died gets is taken over
+	// like everything else of it. It may be called for a partition more than once, and must then say the same.
+	Place func(partition int32) Place
+}
+
+// Place is one run of a broker.
+type Place struct {
+	Broker      BrokerID
+	Incarnation Incarnation
 }
 
 // DeletedTopic is the tombstone of a topic whose objects are still to be reaped.

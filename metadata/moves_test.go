@@ -185,3 +185,26 @@ func TestMovesUnderFaults(t *testing.T) {
 		})
 	}
 }
+
+// TestPlacedPartitions creates a topic whose partitions belong to several brokers, in one transaction and in many.
+func TestPlacedPartitions(t *testing.T) {
+	inBubble(t, func(h *harness) {
+		other, inc2 := h.second(2)
+		places := []Place{{1, h.inc}, {2, inc2}}
+		place := func(i int32) Place { return places[i%2] }
+		for name, n := range map[string]int32{"few": 5, "many": 500} {
+			topic, err := h.s.CreateTopic(h.Context(), TopicSpec{Name: name, Partitions: n, ReplicationFactor: 1, Owner: 1, Incarnation: h.inc, Place: place})
+			h.must(err)
+			h.must(h.s.AddPartitions(h.Context(), topic.ID, n+200, 1, h.inc, place))
+			synctest.Wait()
+			for i, p := range other.Image().PartitionsOf(topic.ID) {
+				if want := places[i%2]; p.Owner != want.Broker || p.OwnerIncarnation != want.Incarnation || p.LeaderEpoch != 0 {
+					h.Fatalf("%+v", *p)
+				}
+			}
+			if got := len(other.Image().PartitionsOf(topic.ID)); got != int(n)+200 {
+				h.Errorf("%d partitions", got)
+			}
+		}
+	})
+}

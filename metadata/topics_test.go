@@ -299,7 +299,7 @@ func TestAddPartitions(t *testing.T) {
 					inBubble(t, func(h *harness) {
 						topic := h.create("orders", 3)
 						h.failing(nth, f)
-						h.must(h.s.AddPartitions(h.Context(), topic.ID, to, 1, h.inc))
+						h.must(h.s.AddPartitions(h.Context(), topic.ID, to, 1, h.inc, nil))
 						got, _ := h.s.Image().Topic("orders")
 						if got.Partitions != to || len(h.s.Image().PartitionsOf(topic.ID)) != int(to) || h.s.Image().NumPartitions() != int(to) {
 							h.Errorf("topic %+v", got)
@@ -307,7 +307,7 @@ func TestAddPartitions(t *testing.T) {
 						if p := h.partition(PartitionID{topic.ID, to - 1}); p.Owner != 1 || p.Revision == 0 {
 							h.Errorf("partition %+v", p)
 						}
-						if err := h.s.AddPartitions(h.Context(), topic.ID, to, 1, h.inc); !errors.Is(err, ErrInvalid) {
+						if err := h.s.AddPartitions(h.Context(), topic.ID, to, 1, h.inc, nil); !errors.Is(err, ErrInvalid) {
 							h.Errorf("the same number: %v", err)
 						}
 					})
@@ -316,7 +316,7 @@ func TestAddPartitions(t *testing.T) {
 		}
 	}
 	inBubble(t, func(h *harness) {
-		if err := h.s.AddPartitions(h.Context(), randomID(), 5, 1, h.inc); !errors.Is(err, ErrNotFound) {
+		if err := h.s.AddPartitions(h.Context(), randomID(), 5, 1, h.inc, nil); !errors.Is(err, ErrNotFound) {
 			h.Errorf("unknown topic: %v", err)
 		}
 	})

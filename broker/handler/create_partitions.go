@@ -78,7 +78,7 @@ func (b *Broker) addPartitions(ctx context.Context, t *kmsg.CreatePartitionsRequ
 		return nil
 	}
 	before := topic.Partitions
-	if err := b.Meta.AddPartitions(ctx, topic.ID, t.Count, b.NodeID, b.Incarnation()); err != nil {
+	if err := b.Meta.AddPartitions(ctx, topic.ID, t.Count, b.NodeID, b.Incarnation(), nil); err != nil {
 		if errors.Is(err, metadata.ErrExists) {
 			return refuse(kerr.InvalidPartitions, "Topic already has %d partition(s).", t.Count)
 		}
