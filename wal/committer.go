@@ -22,7 +22,8 @@ type committer struct {
 	results chan *group
 	writers sync.WaitGroup
 
-	retired []*group // completed, to be reused
+	awaiting []*group // durable here, to be acknowledged once they are replicated; oldest first
+	retired  []*group // completed, to be reused
 }
 
 // run returns when the stream is closing or failed and nothing is left to complete.
@@ -32,9 +33,10 @@ func (c *committer) run() {
 		for len(c.inflight) > 0 && c.inflight[0].written {
 			c.complete(c.inflight[0])
 		}
+		c.acknowledge()
 		if c.mayStart() {
 			g, finished := c.next()
-			if finished && len(c.inflight) == 0 {
+			if finished && len(c.inflight) == 0 && len(c.awaiting) == 0 {
 				return
 			}
 			if g != nil {
@@ -105,7 +107,9 @@ func (c *committer) start(g *group) {
 			o.solo = false
 		}
 	}
-	if c.depth.limit == 1 {
+	if c.l.o.Replicated {
+		c.l.publish(g)
+	} else if c.depth.limit == 1 { // nothing else to do meanwhile
 		c.write(g)
 		g.written = true
 		return
@@ -126,7 +130,7 @@ func (c *committer) seal(g *group) {
 		Entries: uint32(len(g.completions)), EntriesCRC: entriesCRC(b, g.length), Content: uint32(g.length),
 	}
 	if c.l.mode != SyncNone {
-		h.Promised = c.l.Durable()
+		h.Promised = c.l.Written()
 	}
 	c.link = h.put(b, c.l.segs.seed)
 }
@@ -192,7 +196,17 @@ func (c *committer) complete(g *group) {
 		c.closeBefore(g.segment)
 		l.metrics.synced(g.took)
 	}
-	err := l.finish(g)
+	if l.o.Replicated {
+		l.landed(g)
+		c.awaiting = append(c.awaiting, g)
+		return
+	}
+	c.tell(g)
+}
+
+// tell calls the completions of a group whose outcome is known.
+func (c *committer) tell(g *group) {
+	err := c.l.finish(g)
 	for i, done := range g.completions {
 		if done != nil {
 			done.Committed(err)
@@ -230,8 +244,10 @@ func (l *Log) finish(g *group) error {
 	}
 	err := l.err
 	if err == nil {
-		g.segment.committed(g.pos, g.end())
-		l.extents.add(g)
+		if !l.o.Replicated {
+			g.segment.committed(g.pos, g.end())
+			l.extents.add(g)
+		}
 		l.groups.Add(1)
 		l.entries.Add(uint64(len(g.completions)))
 		l.bytes.Add(uint64(len(g.bytes())))

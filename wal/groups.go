@@ -17,10 +17,10 @@ func (l *Log) Oldest() SegmentRef {
 	return l.segs.list[0].ref()
 }
 
-// ReadGroups returns whole durable groups from the files, from the first one that ends after from: at most maxBytes, unless one alone is
+// ReadGroups returns whole groups, durable here, from the files, from the first one that ends after from: at most maxBytes, unless one alone is
 // longer, none if there are none. They are in dst if that is large enough. ErrTrimmed says that the file is gone.
 func (l *Log) ReadGroups(ctx context.Context, from Position, maxBytes int, dst []byte) (Chunk, error) {
-	return l.segs.chunk(ctx, from, l.Durable(), maxBytes, dst)
+	return l.segs.chunk(ctx, from, l.Written(), maxBytes, dst)
 }
 
 // Header is what all segments of the stream have in common.

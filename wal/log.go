@@ -23,6 +23,7 @@ type Log struct {
 	first     SegmentRef
 
 	durable                atomic.Uint64 // Position
+	written, replicated    atomic.Uint64 // Positions; with Options.Replicated only
 	groups, entries, bytes atomic.Uint64
 	depthLimit             atomic.Int32
 	idle                   atomic.Bool // the committer found nothing to do; the next Done wakes it
@@ -52,6 +53,8 @@ type Log struct {
 	admissions int
 	waiters    waiterQueue
 	extents    extents
+	sealed     Position    // end of the last group that followers may see
+	followers  []*Follower // in no order
 	surcharge  surcharge
 }
 
@@ -265,7 +268,8 @@ func (l *Log) pace(took time.Duration) {
 	}
 }
 
-// Durable is the position before which everything is durable: the end of the last completed group.
+// Durable is the position before which everything is durable, and held by enough others with Options.Replicated: the end of the last
+// completed group.
 func (l *Log) Durable() Position { return Position(l.durable.Load()) }
 
 // Advanced receives after Durable grew; it holds one signal, for one receiver.

@@ -126,6 +126,18 @@ func (s *segments) acquire(pos Position) (*segment, error) {
 	return nil, fmt.Errorf("%w: %d", ErrTrimmed, pos)
 }
 
+// refAt names the segment that holds pos.
+func (s *segments) refAt(pos Position) (SegmentRef, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := len(s.list) - 1; i >= 0; i-- {
+		if seg := s.list[i]; pos >= seg.First {
+			return seg.ref(), nil
+		}
+	}
+	return SegmentRef{}, fmt.Errorf("%w: %d", ErrTrimmed, pos)
+}
+
 // release undoes acquire. The last reader of a trimmed segment retires it.
 func (s *segments) release(seg *segment) error {
 	s.mu.Lock()

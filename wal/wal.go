@@ -123,6 +123,8 @@ type Options struct {
 	MinEntryBytes int
 	MaxInFlight   int // groups in flight where a sync is slow (over 1 ms) and SyncMode is direct; default and maximum 8
 	Sync          SyncMode
+	// Replicated makes entries wait, after they are durable here, until Log.Replicated says that enough others have them too.
+	Replicated bool
 
 	Logger *slog.Logger // nil: discard
 	Meter  metric.Meter // nil: none
