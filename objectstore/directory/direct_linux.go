@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"runtime"
 	"sync"
 	"unsafe"
 
@@ -26,13 +27,37 @@ const (
 	readBytes = 4 << 20
 )
 
-// alignedBuffers are buffers of copyBytes at addresses that direct writes take.
-var alignedBuffers = sync.Pool{New: func() any {
-	b := make([]byte, copyBytes+alignBytes)
-	skip := -int(uintptr(unsafe.Pointer(&b[0]))) & (alignBytes - 1)
-	b = b[skip : skip+copyBytes : skip+copyBytes]
-	return &b
-}}
+// piece is memory for one direct write, half of a huge page: the kernel pins one page for it and not hundreds.
+type piece struct {
+	mem  []byte // copyBytes
+	page *hugePage
+}
+
+// hugePage is memory outside the Go heap; it goes when neither of its pieces is reachable any more.
+type hugePage struct{ mapped []byte }
+
+const hugeBytes = 2 * copyBytes
+
+var pieces sync.Pool // of *piece
+
+func takePiece() *piece {
+	if p, ok := pieces.Get().(*piece); ok {
+		return p
+	}
+	mapped, err := unix.Mmap(-1, 0, 2*hugeBytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	if err != nil { // no address space: then from the heap
+		b := make([]byte, copyBytes+alignBytes)
+		skip := -int(uintptr(unsafe.Pointer(&b[0]))) & (alignBytes - 1)
+		return &piece{mem: b[skip : skip+copyBytes : skip+copyBytes]}
+	}
+	page := &hugePage{mapped}
+	runtime.SetFinalizer(page, func(p *hugePage) { _ = unix.Munmap(p.mapped) })
+	skip := -int(uintptr(unsafe.Pointer(&mapped[0]))) & (hugeBytes - 1)
+	mem := mapped[skip : skip+hugeBytes]
+	_ = unix.Madvise(mem, unix.MADV_HUGEPAGE) // advice only
+	pieces.Put(&piece{mem[copyBytes:], page})
+	return &piece{mem[:copyBytes:copyBytes], page}
+}
 
 // calls are the system calls of direct transfers.
 type calls struct {
@@ -95,7 +120,7 @@ type directWriter struct {
 	size   int64
 
 	turn    chan struct{} // held while the body is read; a channel, since that may be I/O
-	next    int64      // of the body
+	next    int64         // of the body
 	stopped bool
 	refused bool // the file system does not take such writes
 	err     error
@@ -103,10 +128,10 @@ type directWriter struct {
 
 // run writes one piece after the other until there are none left or it is stopped.
 func (w *directWriter) run() {
-	buf := alignedBuffers.Get().(*[]byte)
-	defer alignedBuffers.Put(buf)
+	buf := takePiece()
+	defer pieces.Put(buf)
 	for {
-		p, offset := w.piece(*buf)
+		p, offset := w.piece(buf.mem)
 		if len(p) == 0 {
 			return
 		}
