@@ -48,8 +48,9 @@ func TestSmallEntriesCountMore(t *testing.T) {
 		if err := l.Trim(half); err != nil {
 			t.Fatal(err)
 		}
-		if after := l.Stats().SurchargeBytes; after >= s.SurchargeBytes || after < s.SurchargeBytes/3 {
-			t.Errorf("surcharge %d, and %d after half of it was trimmed", s.SurchargeBytes, after)
+		// How many entries lie in half of the positions depends on how they were grouped.
+		if after := l.Stats().SurchargeBytes; after >= s.SurchargeBytes || after == 0 {
+			t.Errorf("surcharge %d, and %d after half of the log was trimmed", s.SurchargeBytes, after)
 		}
 		for range 5 {
 			if err := l.Trim(l.Durable()); err != nil {
