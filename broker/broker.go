@@ -291,13 +291,8 @@ func (b *Broker) openParts(ctx, life context.Context, self metadata.Broker, open
 	return b.recoverStreams(ctx)
 }
 
-// register makes the broker known. One broker serves a cluster in this version, so another live one is refused.
+// register makes the broker known. Another live one with its id is refused.
 func (b *Broker) register(ctx context.Context, self metadata.Broker) error {
-	for _, other := range b.meta.Image().Brokers() {
-		if other.ID != b.nodeID {
-			return fmt.Errorf("broker %d at %s is live in this cluster; this version serves a cluster with one broker", other.ID, net.JoinHostPort(other.Host, strconv.Itoa(int(other.Port))))
-		}
-	}
 	self.Token = b.dir.token
 	var err error
 	if b.registration, err = b.meta.Register(ctx, self, registrationTTL); err != nil {

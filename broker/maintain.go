@@ -13,6 +13,8 @@ func (s *serving) startMaintainer(life context.Context) {
 	b := s.broker
 	m := tiering.NewMaintainer(tiering.MaintainerOptions{
 		Catalog: b.catalog, Meta: b.meta, Owner: owner{s.partitions}, Broker: b.nodeID, Incarnation: b.incarnation,
+		Others:      func() bool { return len(b.meta.Image().Brokers()) > 1 },
+		Controller:  func() bool { return b.meta.Image().Controller() == b.nodeID },
 		AbsorbEvery: b.config.AbsorbEvery, Grace: b.config.DeleteGrace,
 		ProducerExpiry: s.producerExpiration(), Logger: b.logger.With("part", "tiering"),
 	})

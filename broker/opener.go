@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -21,6 +22,7 @@ const openParallel = 64 // partitions whose state is read at once
 // opener opens and closes partitions as the metadata says. It implements handler.Opener.
 type opener struct {
 	catalog    *tiering.Catalog
+	pending    tiering.PendingLister // lists what other brokers have committed
 	partitions *partition.Set
 	config     func(*metadata.Topic) configs.Topic
 	deleted    func(metadata.TopicID) // takes what hangs on a deleted topic away; must not block
@@ -83,15 +85,7 @@ func (o *opener) reconcile(ctx context.Context, image func() *metadata.Image, in
 	for topic := range gone {
 		o.ClosePartitions(topic)
 	}
-	var errs []error
-	for topic := range im.Topics() {
-		for _, p := range im.PartitionsOf(topic.ID) {
-			if _, open := o.partitions.Get(p.ID); !open && p.OwnerIncarnation == incarnation {
-				errs = append(errs, o.OpenPartition(ctx, topic, p))
-			}
-		}
-	}
-	return errors.Join(errs...)
+	return o.openAll(ctx, im, incarnation)
 }
 
 // acquireAll takes every partition of the broker's former runs and opens it.
@@ -105,10 +99,17 @@ func (b *Broker) acquireAll(ctx context.Context, o *opener) error {
 			}
 		}
 	}
-	if err := b.meta.AcquirePartitions(ctx, b.nodeID, b.incarnation, mine); err != nil {
+	err := b.meta.ResumePartitions(ctx, b.nodeID, b.incarnation, mine)
+	if partial, ok := errors.AsType[*metadata.PartialError](err); ok {
+		maps.DeleteFunc(partial.Errors, func(_ int, err error) bool { return errors.Is(err, metadata.ErrConflict) }) // another broker has it
+		if err = partial; len(partial.Errors) == 0 {
+			err = nil
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("acquire %d partitions: %w", len(mine), err)
 	}
-	return b.openAll(ctx, o)
+	return o.openAll(ctx, b.meta.Image(), b.incarnation)
 }
 
 // opening is a partition that is to be opened.
@@ -118,19 +119,14 @@ type opening struct {
 	config *partition.Config
 }
 
-// openAll opens what this run owns: a stretch of partitions at a time, whose manifests are read together.
-func (b *Broker) openAll(ctx context.Context, o *opener) error {
-	var all []opening
-	im := b.meta.Image()
-	for topic := range im.Topics() {
-		config, err := partition.ConfigOf(o.config(topic))
-		if err != nil {
-			return fmt.Errorf("topic %s: %w", topic.Name, err)
-		}
-		for _, p := range im.PartitionsOf(topic.ID) {
-			if p.Owner == b.nodeID && p.OwnerIncarnation == b.incarnation {
-				all = append(all, opening{topic, p, config})
-			}
+// openAll opens what the image gives to this run and it does not serve: a stretch of partitions at a time, whose manifests are read
+// together. What cannot be opened does not keep others from it.
+func (o *opener) openAll(ctx context.Context, im *metadata.Image, incarnation metadata.Incarnation) error {
+	all, errs := o.closed(im, incarnation)
+	if slices.ContainsFunc(all, func(p opening) bool { return p.record.LeaderEpoch > 0 }) {
+		// Whoever had it before has put its last objects into the list before it let go.
+		if err := o.catalog.Sync(ctx, o.pending); err != nil {
+			return err
 		}
 	}
 	slices.SortFunc(all, func(a, b opening) int {
@@ -145,15 +141,37 @@ func (b *Broker) openAll(ctx context.Context, o *opener) error {
 		if err != nil {
 			return err
 		}
-		group, ctx := errgroup.WithContext(ctx)
+		var group errgroup.Group
 		group.SetLimit(openParallel)
 		for _, p := range all[:n] {
 			group.Go(func() error { return o.open(ctx, p.topic, p.record, p.config) })
 		}
-		if err := group.Wait(); err != nil {
-			return err
-		}
+		errs = errors.Join(errs, group.Wait())
 		all, ids = all[n:], ids[n:]
 	}
-	return nil
+	return errs
+}
+
+// closed is what the image gives to this run and it does not serve.
+func (o *opener) closed(im *metadata.Image, incarnation metadata.Incarnation) (all []opening, errs error) {
+	for topic := range im.Topics() {
+		var config *partition.Config
+		for _, p := range im.PartitionsOf(topic.ID) {
+			if p.OwnerIncarnation != incarnation {
+				continue
+			}
+			if _, open := o.partitions.Get(p.ID); open {
+				continue
+			}
+			if config == nil {
+				var err error
+				if config, err = partition.ConfigOf(o.config(topic)); err != nil {
+					errs = errors.Join(errs, fmt.Errorf("topic %s: %w", topic.Name, err))
+					break
+				}
+			}
+			all = append(all, opening{topic, p, config})
+		}
+	}
+	return all, errs
 }

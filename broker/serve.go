@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"math"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/tidemarkmq/tidemark/broker/configs"
@@ -21,6 +22,9 @@ import (
 
 // reconcileEvery is how often open partitions are compared with the metadata without a sign of change.
 const reconcileEvery = 5 * time.Second
+
+// leavePause is between looks at whether every partition is handed over.
+const leavePause = 200 * time.Millisecond
 
 // sealPause is between attempts to seal the stream in an orderly stop.
 const sealPause = time.Second
@@ -37,7 +41,7 @@ type serving struct {
 	uploader   *tiering.Uploader
 
 	// The parts that end before the others in an orderly stop, each with what ends it and what tells that it has ended.
-	groups, writer, upload, presence part
+	moves, groups, writer, upload, presence part
 }
 
 // part is a goroutine that is stopped by itself.
@@ -75,16 +79,18 @@ func (s *serving) start(ctx, life context.Context, listeners []net.Listener) err
 	if err := s.openLog(ctx, life); err != nil {
 		return err
 	}
-	groups, err := s.newGroups()
+	shards := newShards(b)
+	groups, err := s.newGroups(shards)
 	if err != nil {
 		return err
 	}
-	o := &opener{catalog: b.catalog, partitions: s.partitions, deleted: func(topic metadata.TopicID) {
+	shards.groups = groups
+	o := &opener{catalog: b.catalog, pending: b.meta, partitions: s.partitions, deleted: func(topic metadata.TopicID) {
 		b.tasks.Go(func() { groups.TopicDeleted(life, topic) })
 	}}
 	h := &handler.Broker{
 		NodeID: b.nodeID, Incarnation: func() metadata.Incarnation { return b.incarnation }, Meta: b.meta, Partitions: s.partitions,
-		Groups: groups, Configs: b.configs, Opener: o, TrustCompressed: !b.config.CheckCompressed, SlowReadBytes: b.config.slowReadBytes(), LogDir: b.config.DataDir, Logger: b.logger.With("part", "handler"), Meter: b.meter,
+		Groups: groups, FollowShards: shards.follow, Configs: b.configs, Opener: o, TrustCompressed: !b.config.CheckCompressed, SlowReadBytes: b.config.slowReadBytes(), LogDir: b.config.DataDir, Logger: b.logger.With("part", "handler"), Meter: b.meter,
 	}
 	o.config = h.TopicConfig
 	h.Start()
@@ -92,19 +98,25 @@ func (s *serving) start(ctx, life context.Context, listeners []net.Listener) err
 	if err := b.acquireAll(ctx, o); err != nil {
 		return err
 	}
-	if err := groups.Load(ctx); err != nil {
+	if err := shards.follow(ctx); err != nil {
 		return err
 	}
 	s.groups = startPart(life, groups.Run, func(err error) { b.fail(fmt.Errorf("groups: %w", err)) })
 	b.spawn(life, "partitions", s.partitions.Run)
 	s.presence = startPart(life, s.keepRegistered, b.fail)
 	b.spawn(life, "changes", func(ctx context.Context) error { return s.follow(ctx, h, o) })
+	b.spawn(life, "shards of groups", shards.run)
 	b.spawn(life, "health", s.watchLog)
 	if b.seams.freeHeap != nil {
 		b.spawn(life, "idle memory", s.freeIdleHeap)
 	}
 	s.startMaintainer(life)
-	return s.startServer(life, h, listeners)
+	if err := s.startServer(life, h, listeners); err != nil {
+		return err
+	}
+	m := &mover{serving: s, shards: shards, movedAt: map[metadata.PartitionID]time.Time{}, sealed: map[metadata.Place]bool{}}
+	s.moves = startPart(life, m.run, b.fail)
+	return nil
 }
 
 // openLog makes the stream of this incarnation and what stands directly on it.
@@ -159,11 +171,11 @@ func (s *serving) producerExpiration() time.Duration {
 	return time.Duration(s.brokerInt("producer.id.expiration.ms")) * time.Millisecond
 }
 
-func (s *serving) newGroups() (*group.Coordinator, error) {
+func (s *serving) newGroups(shards *shards) (*group.Coordinator, error) {
 	b := s.broker
 	millis := func(name string) time.Duration { return time.Duration(s.brokerInt(name)) * time.Millisecond }
 	delay := millis("group.initial.rebalance.delay.ms")
-	meta := b.meta.Coordinator(b.nodeID, b.incarnation)
+	meta := b.meta.Coordinator(shards.fenceOf)
 	return group.New(group.Options{
 		States: meta, Offsets: meta, Incarnation: b.incarnation,
 		TopicName: func(id metadata.TopicID) (string, bool) {
@@ -233,11 +245,57 @@ func (s *serving) follow(ctx context.Context, h *handler.Broker, o *opener) erro
 	}
 }
 
-// stop ends in order: no more requests, no more appends, everything into the object store, the stream sealed. It waits for the
+// leave gives every partition to other brokers, as far as there are any that take them, while clients are served.
+func (s *serving) leave(ctx context.Context, fatal <-chan error) error {
+	b := s.broker
+	changes := b.meta.Changes(ctx)
+	began := time.Now()
+	for announced := false; ; {
+		im := b.meta.Image()
+		takers := slices.ContainsFunc(im.Brokers(), func(o metadata.Broker) bool { return o.ID != b.nodeID && !o.Draining })
+		if left := len(s.partitions.All()); left == 0 || !takers {
+			b.logger.Info("left the cluster", "partitions kept", left, "took", time.Since(began))
+			return nil
+		}
+		if !announced {
+			if err := b.registration.SetDraining(ctx, true); err != nil {
+				b.logger.Warn("the other brokers cannot be told that this one leaves; trying again", "error", err)
+			} else {
+				announced = true
+			}
+		}
+		select {
+		case <-changes:
+		case <-time.After(leavePause):
+		case <-ctx.Done():
+			b.logger.Warn("not every partition was handed over before the time was up", "partitions", len(s.partitions.All()))
+			return nil
+		case err := <-fatal:
+			return err
+		}
+	}
+}
+
+// stop ends in order: every partition to other brokers, no more requests, no more appends, everything into the object store, the stream sealed. It waits for the
 // object store as long as it takes; a second signal ends the process instead.
 func (s *serving) stop(life context.Context, fatal <-chan error) error {
 	b := s.broker
 	began := time.Now()
+	limit := b.config.DrainTimeout
+	if limit == 0 {
+		limit = math.MaxInt64
+	}
+	draining, cancel := context.WithTimeout(life, limit)
+	defer cancel()
+	if s.moves.stop != nil {
+		if err := s.leave(draining, fatal); err != nil {
+			s.abort(err)
+			return err
+		}
+		if err := s.moves.end(); err != nil {
+			b.logger.Warn("the moving of partitions ended with an error", "error", err)
+		}
+	}
 	if s.server != nil {
 		answering, cancel := context.WithTimeout(life, answerWait)
 		if err := s.server.Shutdown(answering); err != nil {
@@ -250,12 +308,6 @@ func (s *serving) stop(life context.Context, fatal <-chan error) error {
 		s.abort(err)
 		return err
 	}
-	limit := b.config.DrainTimeout
-	if limit == 0 {
-		limit = math.MaxInt64
-	}
-	draining, cancel := context.WithTimeout(life, limit)
-	defer cancel()
 	drained := make(chan error, 1)
 	go func() { drained <- s.uploader.Drain(draining) }()
 	select {
@@ -308,7 +360,7 @@ func (s *serving) abort(cause error) {
 	if s.server != nil {
 		_ = s.server.Shutdown(now) // it says that it was cut short, which is what was asked for
 	}
-	for _, p := range []part{s.presence, s.groups, s.upload, s.writer} {
+	for _, p := range []part{s.moves, s.presence, s.groups, s.upload, s.writer} {
 		if err := p.end(); err != nil && !errors.Is(err, context.Canceled) && !errors.Is(cause, err) {
 			s.broker.logger.Warn("a part of the broker ended with an error", "error", err)
 		}

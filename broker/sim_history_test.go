@@ -386,10 +386,28 @@ func (c *client) commit(h *history, group, member string, generation int32, p tp
 	q.Partition, q.Offset = p.partition, at
 	t.Partitions = append(t.Partitions, q)
 	req.Topics = append(req.Topics, t)
-	resp, err := c.call(req)
-	if err == nil && resp.(*kmsg.OffsetCommitResponse).Topics[0].Partitions[0].ErrorCode == 0 {
-		h.committing(group, p, at, true)
+	for range 2 {
+		resp, err := c.call(req)
+		if err != nil {
+			return
+		}
+		switch resp.(*kmsg.OffsetCommitResponse).Topics[0].Partitions[0].ErrorCode {
+		case 0:
+			h.committing(group, p, at, true)
+			return
+		case kerr.NotCoordinator.Code:
+			c.seek(group)
+		default:
+			return
+		}
 	}
+}
+
+// seek asks who coordinates a group, which makes that somebody does.
+func (c *client) seek(group string) {
+	req := kmsg.NewPtrFindCoordinatorRequest()
+	req.CoordinatorKeys = []string{group}
+	_, _ = c.call(req) // the caller tries again whatever the answer
 }
 
 // committedAt asks the broker for a group's offset; -1: none.
@@ -407,6 +425,7 @@ func (c *client) committedAt(group string, p tp) (int64, error) {
 	}
 	r := resp.(*kmsg.OffsetFetchResponse).Groups[0]
 	if err := kerr.ErrorForCode(r.ErrorCode); err != nil {
+		c.seek(group)
 		return 0, err
 	}
 	q := r.Topics[0].Partitions[0]

@@ -7,60 +7,91 @@ import (
 	"github.com/tidemarkmq/tidemark/metadata/kv"
 )
 
-// CoordinatorStore is a Store as the group coordinator of one incarnation of a broker uses it: its writes are performed only while no newer
-// run of the broker has registered, and are ErrFenced then. So a run that was replaced and does not know it yet can put no offset back.
-// Safe for concurrent use.
+// CoordinatorStore is a Store as a group coordinator uses it: each write is performed only while the shards of its groups are still
+// the coordinator's, and is ErrFenced otherwise. So a broker that has lost a shard and does not know it yet can put no offset back, and
+// no write of its can come through after the next owner has loaded the shard. Safe for concurrent use.
 type CoordinatorStore struct {
 	*Store
-	fence fence
+	fenceOf func(group string) Fence
 }
 
-// Coordinator returns the store for the groups of an incarnation of a broker.
-func (s *Store) Coordinator(owner BrokerID, incarnation Incarnation) *CoordinatorStore {
-	return &CoordinatorStore{Store: s, fence: fence{key: s.keys.incarnation(owner), incarnation: incarnation}}
+// Fence names the record by which a group's shard is owned, a partition's, as it was when the shard was taken: every change of owner is a
+// change of the record. The zero Fence is of a group that the caller does not own.
+type Fence struct {
+	Partition PartitionID
+	Revision  Revision
+}
+
+// Coordinator returns the store for groups whose shards fenceOf knows. fenceOf must be safe for concurrent use.
+func (s *Store) Coordinator(fenceOf func(group string) Fence) *CoordinatorStore {
+	return &CoordinatorStore{Store: s, fenceOf: fenceOf}
 }
 
 // SaveGroup is Store.SaveGroup, or ErrFenced.
 func (c *CoordinatorStore) SaveGroup(ctx context.Context, id string, state []byte, expect Revision) (Revision, error) {
-	return c.saveGroup(ctx, c.fence, id, state, expect)
+	return c.saveGroup(ctx, c.fenceOf, id, state, expect)
 }
 
 // DeleteGroup is Store.DeleteGroup, or ErrFenced.
 func (c *CoordinatorStore) DeleteGroup(ctx context.Context, id string, expect Revision) error {
-	return c.deleteGroup(ctx, c.fence, id, expect)
+	return c.deleteGroup(ctx, c.fenceOf, id, expect)
 }
 
-// CommitOffsets is Store.CommitOffsets; items are ErrFenced when the run is.
+// CommitOffsets is Store.CommitOffsets; items are ErrFenced when their shard is lost.
 func (c *CoordinatorStore) CommitOffsets(ctx context.Context, offsets []GroupOffsets) error {
-	return c.commitOffsets(ctx, c.fence, offsets)
+	return c.commitOffsets(ctx, c.fenceOf, offsets)
 }
 
-// DeleteOffsets is Store.DeleteOffsets; items are ErrFenced when the run is.
+// DeleteOffsets is Store.DeleteOffsets; items are ErrFenced when their shard is lost.
 func (c *CoordinatorStore) DeleteOffsets(ctx context.Context, deletions []GroupPartitions) error {
-	return c.deleteOffsets(ctx, c.fence, deletions)
+	return c.deleteOffsets(ctx, c.fenceOf, deletions)
 }
 
-// fence is the condition that a broker's newest incarnation is still the one that writes. The zero fence holds always.
-type fence struct {
-	key         string
-	incarnation Incarnation
+// fencesOf is what holds for a write of one group; nil fenceOf: nothing.
+func fencesOf(fenceOf func(string) Fence, group string) ([]Fence, error) {
+	if fenceOf == nil {
+		return nil, nil
+	}
+	f := fenceOf(group)
+	if f == (Fence{}) {
+		return nil, fmt.Errorf("%w: the group's shard is not this broker's", ErrFenced)
+	}
+	return []Fence{f}, nil
 }
 
-// fencedTxn is txn under a fence.
-func (s *Store) fencedTxn(ctx context.Context, f fence, t kv.Txn) (res kv.TxnResult, uncertain bool, err error) {
-	if f.key == "" {
+// fencedTxn is txn under fences, at most as many as fit it. The error names which have fallen.
+func (s *Store) fencedTxn(ctx context.Context, fences []Fence, t kv.Txn) (res kv.TxnResult, uncertain bool, err error) {
+	if len(fences) == 0 {
 		return s.txn(ctx, t)
 	}
-	t.If = append(t.If, kv.Unchanged(f.key, int64(f.incarnation)))
-	t.Else = append(t.Else, kv.Get(f.key))
+	own := len(t.Else)
+	for _, f := range fences {
+		key := s.keys.partition(f.Partition)
+		t.If = append(t.If, kv.Unchanged(key, int64(f.Revision)))
+		t.Else = append(t.Else, kv.Get(key))
+	}
 	res, uncertain, err = s.txn(ctx, t)
 	if err != nil || res.Succeeded {
 		return res, uncertain, err
 	}
-	last := len(res.Gets) - 1
-	if now := res.Gets[last]; len(now) == 0 || now[0].ModRevision != int64(f.incarnation) {
-		return kv.TxnResult{}, uncertain, fmt.Errorf("%w: a newer run of the broker has registered", ErrFenced)
+	fallen := &fencedError{}
+	for i, f := range fences {
+		if revisionOf(res.Gets[own+i]) != int64(f.Revision) {
+			fallen.fences = append(fallen.fences, f)
+		}
 	}
-	res.Gets = res.Gets[:last]
+	if len(fallen.fences) > 0 {
+		return kv.TxnResult{}, uncertain, fallen
+	}
+	res.Gets = res.Gets[:own]
 	return res, uncertain, nil
 }
+
+// fencedError is ErrFenced with the fences that have fallen.
+type fencedError struct{ fences []Fence }
+
+func (e *fencedError) Error() string {
+	return fmt.Sprintf("%v: the coordinator's shard %s has another owner", ErrFenced, e.fences[0].Partition)
+}
+
+func (e *fencedError) Unwrap() error { return ErrFenced }

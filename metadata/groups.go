@@ -50,18 +50,22 @@ func (s *Store) LoadGroup(ctx context.Context, id string) ([]byte, Revision, err
 // SaveGroup swaps the state of a group, which is opaque here, and returns its new revision. expect is the revision of the
 // state before; 0 means that there must be none. ErrConflict when it is another.
 func (s *Store) SaveGroup(ctx context.Context, id string, state []byte, expect Revision) (Revision, error) {
-	return s.saveGroup(ctx, fence{}, id, state, expect)
+	return s.saveGroup(ctx, nil, id, state, expect)
 }
 
-func (s *Store) saveGroup(ctx context.Context, f fence, id string, state []byte, expect Revision) (Revision, error) {
+func (s *Store) saveGroup(ctx context.Context, fenceOf func(string) Fence, id string, state []byte, expect Revision) (Revision, error) {
 	if err := validateGroup(id); err != nil {
 		return 0, fmt.Errorf("save group: %w", err)
 	}
 	if len(state) > MaxGroupStateBytes {
 		return 0, fmt.Errorf("save group %q: %w: state of %d bytes", id, ErrInvalid, len(state))
 	}
+	fences, err := fencesOf(fenceOf, id)
+	if err != nil {
+		return 0, fmt.Errorf("save group %q: %w", id, err)
+	}
 	key, value := s.keys.group(id), appendGroup(nil, state)
-	res, uncertain, err := s.fencedTxn(ctx, f, kv.Txn{
+	res, uncertain, err := s.fencedTxn(ctx, fences, kv.Txn{
 		If:   []kv.Compare{kv.Unchanged(key, int64(expect))},
 		Then: []kv.Op{kv.Put(key, value)},
 		Else: []kv.Op{kv.Get(key)},
@@ -85,15 +89,19 @@ func (s *Store) saveGroup(ctx context.Context, f fence, id string, state []byte,
 // DeleteGroup removes the state of a group and all its offsets. expect is as in SaveGroup. ErrNotFound when there was
 // neither.
 func (s *Store) DeleteGroup(ctx context.Context, id string, expect Revision) error {
-	return s.deleteGroup(ctx, fence{}, id, expect)
+	return s.deleteGroup(ctx, nil, id, expect)
 }
 
-func (s *Store) deleteGroup(ctx context.Context, f fence, id string, expect Revision) error {
+func (s *Store) deleteGroup(ctx context.Context, fenceOf func(string) Fence, id string, expect Revision) error {
 	if err := validateGroup(id); err != nil {
 		return fmt.Errorf("delete group: %w", err)
 	}
+	fences, err := fencesOf(fenceOf, id)
+	if err != nil {
+		return fmt.Errorf("delete group %q: %w", id, err)
+	}
 	key, offsets := s.keys.group(id), s.keys.groupOffsets(id)
-	res, uncertain, err := s.fencedTxn(ctx, f, kv.Txn{
+	res, uncertain, err := s.fencedTxn(ctx, fences, kv.Txn{
 		If:   []kv.Compare{kv.Unchanged(key, int64(expect))},
 		Then: []kv.Op{kv.Delete(key), kv.DeleteRange(offsets, kv.PrefixEnd(offsets))},
 		Else: []kv.Op{kv.Get(key)},

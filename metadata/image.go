@@ -22,7 +22,7 @@ type Image struct {
 	deleted   map[TopicID]*DeletedTopic // their partitions stay in ids
 
 	topics, partitions int // visible ones
-	// topicsVersion changes with every change of a topic, a config or a broker; not with partitions' state.
+	// topicsVersion changes with every change of a topic, a config, a broker or a partition's owner; not with partitions' state.
 	topicsVersion uint64
 }
 

@@ -156,8 +156,12 @@ func (e *edit) setPartition(p *Partition) {
 	for len(t.parts) <= int(id.Partition) {
 		t.parts = append(t.parts, nil)
 	}
-	if !t.parts[id.Partition].recorded() {
+	old := t.parts[id.Partition]
+	if !old.recorded() {
 		t.count++
+	}
+	if !old.recorded() || old.LeaderEpoch != p.LeaderEpoch {
+		e.im.topicsVersion++ // whoever serves it has work to do
 	}
 	t.parts[id.Partition] = p
 }

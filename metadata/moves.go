@@ -63,6 +63,25 @@ func (s *Store) TakePartitions(ctx context.Context, from Incarnation, takeovers 
 	if err != nil {
 		return fmt.Errorf("take partitions of incarnation %d: %w", from, err)
 	}
+	return s.take(ctx, from, guard, takeovers)
+}
+
+// TakeShards gives partitions without data, those whose ownership stands for a coordinator's shard, of a run that is not registered any more
+// to others. Nothing is in its streams for them, so nobody needs to wait for those: a write of the former owner is fenced by the partition's
+// record. Refused with ErrConflict while from's broker is registered; otherwise as TakePartitions.
+func (s *Store) TakeShards(ctx context.Context, from Place, takeovers []Takeover) error {
+	key := s.keys.broker(from.Broker)
+	page, err := s.read(ctx, kv.Range{Start: key})
+	if err != nil {
+		return fmt.Errorf("take shards of broker %d: %w", from.Broker, err)
+	}
+	if len(page.Pairs) > 0 {
+		return fmt.Errorf("take shards of broker %d: %w: it is registered", from.Broker, ErrConflict)
+	}
+	return s.take(ctx, from.Incarnation, []kv.Compare{kv.Unchanged(key, 0)}, takeovers)
+}
+
+func (s *Store) take(ctx context.Context, from Incarnation, guard []kv.Compare, takeovers []Takeover) error {
 	u := partitionUpdate{ids: make([]PartitionID, len(takeovers)), guard: guard}
 	for i := range takeovers {
 		u.ids[i] = takeovers[i].Partition

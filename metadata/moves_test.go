@@ -208,3 +208,51 @@ func TestPlacedPartitions(t *testing.T) {
 		}
 	})
 }
+
+// TestResumePartitions: a run takes what its broker's former runs own, and not what another broker was given.
+func TestResumePartitions(t *testing.T) {
+	inBubble(t, func(h *harness) {
+		ids := h.ids(h.create("t", 3))
+		s2, inc2 := h.second(2)
+		h.must(s2.AcquirePartitions(h.Context(), 2, inc2, ids[:2]))
+		h.must(h.reg.Close(h.Context()))
+		again := h.register(h.s, Broker{ID: 1, Token: "data-1"}).Incarnation
+		err := h.s.ResumePartitions(h.Context(), 1, again, ids)
+		var p *PartialError
+		if !errors.As(err, &p) || !errors.Is(p.Errors[0], ErrConflict) || !errors.Is(p.Errors[1], ErrConflict) || len(p.Errors) != 2 {
+			h.Errorf("resume: %v", err)
+		}
+		if got := h.partition(ids[2]); got.Owner != 1 || got.OwnerIncarnation != again || got.LeaderEpoch != 1 {
+			h.Errorf("%+v", got)
+		}
+		if got := h.partition(ids[0]); got.Owner != 2 {
+			h.Errorf("%+v", got)
+		}
+	})
+}
+
+// TestTakeShards: the shards of a broker that is gone are taken whatever its streams are, and not while it is registered.
+func TestTakeShards(t *testing.T) {
+	inBubble(t, func(h *harness) {
+		ids := h.ids(h.create("shards", 50))
+		h.streamOf(1, h.inc)
+		s2, inc2 := h.second(2)
+		from := Place{1, h.inc}
+		takeovers := make([]Takeover, len(ids))
+		for i, id := range ids {
+			takeovers[i] = Takeover{id, 2, inc2}
+		}
+		if err := s2.TakeShards(h.Context(), from, takeovers); !errors.Is(err, ErrConflict) {
+			h.Errorf("taken from a live broker: %v", err)
+		}
+		h.must(h.reg.Close(h.Context()))
+		for range 2 {
+			h.must(s2.TakeShards(h.Context(), from, takeovers))
+		}
+		for _, id := range ids {
+			if p := h.partition(id); p.Owner != 2 || p.OwnerIncarnation != inc2 || p.LeaderEpoch != 1 {
+				h.Fatalf("%+v", p)
+			}
+		}
+	})
+}

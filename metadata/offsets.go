@@ -46,6 +46,7 @@ func (c *offsetCache) put(key string, b cachedBucket) {
 // bucketChange is what a call changes in one bucket.
 type bucketChange struct {
 	key     string
+	fences  []Fence                    // one at most
 	changes map[uint8]*CommittedOffset // nil deletes
 	items   []int                      // of the caller's slice
 	before  *cachedBucket              // what the change is applied to; nil: whatever the cache has
@@ -114,10 +115,10 @@ func (s *Store) rememberBucket(key string, entries []bucketOffset, rev int64) {
 // wins. Repeating a call does no harm. Offsets of one item are stored together if they fit one transaction; items fail by
 // themselves. Errors: *PartialError by index.
 func (s *Store) CommitOffsets(ctx context.Context, offsets []GroupOffsets) error {
-	return s.commitOffsets(ctx, fence{}, offsets)
+	return s.commitOffsets(ctx, nil, offsets)
 }
 
-func (s *Store) commitOffsets(ctx context.Context, f fence, offsets []GroupOffsets) error {
+func (s *Store) commitOffsets(ctx context.Context, fenceOf func(string) Fence, offsets []GroupOffsets) error {
 	failed := map[int]error{}
 	var list changeList
 	for i, o := range offsets {
@@ -137,9 +138,14 @@ func (s *Store) commitOffsets(ctx context.Context, f fence, offsets []GroupOffse
 			failed[i] = fmt.Errorf("group %q: %w", o.Group, err)
 			continue
 		}
-		list.add(s, i, o.Group, o.Topic, changes)
+		fences, err := fencesOf(fenceOf, o.Group)
+		if err != nil {
+			failed[i] = fmt.Errorf("group %q: %w", o.Group, err)
+			continue
+		}
+		list.add(s, i, fences, o.Group, o.Topic, changes)
 	}
-	s.changeBuckets(ctx, f, list.changes, failed)
+	s.changeBuckets(ctx, list.changes, failed)
 	if err := partial(failed); err != nil {
 		return fmt.Errorf("commit offsets: %w", err)
 	}
@@ -149,10 +155,10 @@ func (s *Store) commitOffsets(ctx context.Context, f fence, offsets []GroupOffse
 // DeleteOffsets removes offsets of any number of groups; those that are not there are no error. Errors: *PartialError by
 // index.
 func (s *Store) DeleteOffsets(ctx context.Context, deletions []GroupPartitions) error {
-	return s.deleteOffsets(ctx, fence{}, deletions)
+	return s.deleteOffsets(ctx, nil, deletions)
 }
 
-func (s *Store) deleteOffsets(ctx context.Context, f fence, deletions []GroupPartitions) error {
+func (s *Store) deleteOffsets(ctx context.Context, fenceOf func(string) Fence, deletions []GroupPartitions) error {
 	failed := map[int]error{}
 	var list changeList
 	for i, d := range deletions {
@@ -168,9 +174,14 @@ func (s *Store) deleteOffsets(ctx context.Context, f fence, deletions []GroupPar
 			failed[i] = fmt.Errorf("group %q: %w", d.Group, err)
 			continue
 		}
-		list.add(s, i, d.Group, d.Topic, changes)
+		fences, err := fencesOf(fenceOf, d.Group)
+		if err != nil {
+			failed[i] = fmt.Errorf("group %q: %w", d.Group, err)
+			continue
+		}
+		list.add(s, i, fences, d.Group, d.Topic, changes)
 	}
-	s.changeBuckets(ctx, f, list.changes, failed)
+	s.changeBuckets(ctx, list.changes, failed)
 	if err := partial(failed); err != nil {
 		return fmt.Errorf("delete offsets: %w", err)
 	}
@@ -183,7 +194,7 @@ type changeList struct {
 	byKey   map[string]*bucketChange
 }
 
-func (l *changeList) add(s *Store, item int, group string, topic TopicID, changes map[int32]*CommittedOffset) {
+func (l *changeList) add(s *Store, item int, fences []Fence, group string, topic TopicID, changes map[int32]*CommittedOffset) {
 	if l.byKey == nil {
 		l.byKey = map[string]*bucketChange{}
 	}
@@ -195,7 +206,7 @@ func (l *changeList) add(s *Store, item int, group string, topic TopicID, change
 		}
 		c := l.byKey[key]
 		if c == nil {
-			c = &bucketChange{key: key, changes: map[uint8]*CommittedOffset{}}
+			c = &bucketChange{key: key, fences: fences, changes: map[uint8]*CommittedOffset{}}
 			l.byKey[key] = c
 			l.changes = append(l.changes, c)
 		}
@@ -207,7 +218,7 @@ func (l *changeList) add(s *Store, item int, group string, topic TopicID, change
 }
 
 // changeBuckets performs the changes in chunks, and notes the items that failed.
-func (s *Store) changeBuckets(ctx context.Context, f fence, changes []*bucketChange, failed map[int]error) {
+func (s *Store) changeBuckets(ctx context.Context, changes []*bucketChange, failed map[int]error) {
 	var mu sync.Mutex
 	fail := func(c *bucketChange, err error) {
 		mu.Lock()
@@ -218,20 +229,36 @@ func (s *Store) changeBuckets(ctx context.Context, f fence, changes []*bucketCha
 	}
 	var group errgroup.Group
 	group.SetLimit(chunksInFlight)
-	for chunk := range slices.Chunk(changes, chunkOps) {
+	for len(changes) > 0 {
+		chunk := changes[:fitting(changes)]
+		changes = changes[len(chunk):]
 		group.Go(func() error {
-			s.changeChunk(ctx, f, chunk, fail)
+			s.changeChunk(ctx, slices.Clone(chunk), fail)
 			return nil
 		})
 	}
 	_ = group.Wait() // failures are noted by item
 }
 
+// fitting is how many of the changes one transaction can compare, each with its key and its fence.
+func fitting(changes []*bucketChange) int {
+	fences := map[Fence]struct{}{}
+	for i, c := range changes {
+		for _, f := range c.fences {
+			fences[f] = struct{}{}
+		}
+		if i+1+len(fences) > chunkOps {
+			return max(i, 1)
+		}
+	}
+	return len(changes)
+}
+
 // maxOffsetTxnBytes leaves room in a transaction for keys and comparisons.
 const maxOffsetTxnBytes = kv.MaxTxnBytes - 128<<10
 
 // changeChunk performs up to chunkOps changes. Those that do not fit one transaction take several.
-func (s *Store) changeChunk(ctx context.Context, f fence, changes []*bucketChange, fail func(*bucketChange, error)) {
+func (s *Store) changeChunk(ctx context.Context, changes []*bucketChange, fail func(*bucketChange, error)) {
 	for attempts := 0; len(changes) > 0; attempts++ {
 		if attempts >= swapAttempts+len(changes) {
 			for _, c := range changes {
@@ -244,7 +271,26 @@ func (s *Store) changeChunk(ctx context.Context, f fence, changes []*bucketChang
 			changes = later
 			continue
 		}
-		res, _, err := s.fencedTxn(ctx, f, t)
+		var fences []Fence
+		for _, c := range now {
+			for _, f := range c.fences {
+				if !slices.Contains(fences, f) {
+					fences = append(fences, f)
+				}
+			}
+		}
+		res, _, err := s.fencedTxn(ctx, fences, t)
+		var fallen *fencedError
+		if errors.As(err, &fallen) { // the groups of other shards are none the worse for it
+			changes = slices.DeleteFunc(append(now, later...), func(c *bucketChange) bool {
+				lost := slices.ContainsFunc(c.fences, func(f Fence) bool { return slices.Contains(fallen.fences, f) })
+				if lost {
+					fail(c, fallen)
+				}
+				return lost
+			})
+			continue
+		}
 		if err != nil {
 			if errors.Is(err, ErrUnavailable) {
 				s.forgetBuckets(now)

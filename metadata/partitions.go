@@ -16,12 +16,30 @@ import (
 // sealed. Order does not matter; several transactions are in flight at a time, so after an error some may be acquired.
 // Errors: ErrFenced when the broker has a newer incarnation, otherwise *PartialError by index.
 func (s *Store) AcquirePartitions(ctx context.Context, owner BrokerID, incarnation Incarnation, ids []PartitionID) error {
+	return s.acquire(ctx, owner, incarnation, ids, func(*Partition) error { return nil })
+}
+
+// ResumePartitions is AcquirePartitions for what former runs of the same broker own: an item that another broker has been given meanwhile is
+// ErrConflict.
+func (s *Store) ResumePartitions(ctx context.Context, owner BrokerID, incarnation Incarnation, ids []PartitionID) error {
+	return s.acquire(ctx, owner, incarnation, ids, func(p *Partition) error {
+		if p.Owner != owner {
+			return fmt.Errorf("%w: %s belongs to broker %d now", ErrConflict, p.ID, p.Owner)
+		}
+		return nil
+	})
+}
+
+func (s *Store) acquire(ctx context.Context, owner BrokerID, incarnation Incarnation, ids []PartitionID, allowed func(*Partition) error) error {
 	u := partitionUpdate{
 		ids:   ids,
 		guard: []kv.Compare{kv.Unchanged(s.keys.incarnation(owner), int64(incarnation))},
 		decide: func(_ int, p *Partition) error {
 			if p.Owner == owner && p.OwnerIncarnation == incarnation {
 				return nil
+			}
+			if err := allowed(p); err != nil {
+				return err
 			}
 			p.Owner, p.OwnerIncarnation = owner, incarnation
 			p.LeaderEpoch++

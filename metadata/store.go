@@ -137,8 +137,8 @@ func (s *Store) PendingCount() int {
 // PendingLimits returns the soft and the hard cap of pending objects, as set in the options.
 func (s *Store) PendingLimits() (soft, hard int) { return s.opts.PendingSoft, s.opts.PendingHard }
 
-// Changes returns a channel that gets a value after topics, configs or brokers changed, whoever changed them; changes of
-// partitions' state do not count. Values are not counted: take the new Image and Diff it with the last one seen. The channel
+// Changes returns a channel that gets a value after topics, configs, brokers or the owners of partitions changed, whoever changed them;
+// changes of partitions' state do not count. Values are not counted: take the new Image and Diff it with the last one seen. The channel
 // is never closed and gets nothing more when ctx is done.
 func (s *Store) Changes(ctx context.Context) <-chan struct{} {
 	ch := make(chan struct{}, 1)

@@ -39,6 +39,11 @@ type MaintainerOptions struct {
 	Broker      metadata.BrokerID    // this one
 	Incarnation metadata.Incarnation // of this broker; part of the ids of what it writes
 
+	// Others tells whether other brokers commit objects too: then the catalog follows them. nil: there are none.
+	Others func() bool
+	// Controller tells whether this broker is the one that reaps deleted topics and orphans; that all do it would be waste only. nil: it is.
+	Controller func() bool
+
 	AbsorbEvery    time.Duration // default 1 min; sooner when the catalog is over its soft cap
 	Grace          time.Duration // between "nothing names it" and delete, for readers; default 5 min
 	OrphanEvery    time.Duration // between listings of the bucket; default 6 h
@@ -67,6 +72,12 @@ func (o *MaintainerOptions) setDefaults() {
 	orDefault(&o.PackBytes, 4<<20)
 	orDefault(&o.StateBytes, 32<<20)
 	orDefault(&o.InlineBytes, manifest.InlineBytes)
+	if o.Others == nil {
+		o.Others = func() bool { return false }
+	}
+	if o.Controller == nil {
+		o.Controller = func() bool { return true }
+	}
 	o.Logger = loggerOr(o.Logger)
 }
 
@@ -131,7 +142,7 @@ func (m *Maintainer) Run(ctx context.Context) error {
 		case <-ticker.C:
 		}
 		m.step(ctx, "maintain", m.Pass)
-		if now := time.Now(); now.After(nextOrphans) && ctx.Err() == nil {
+		if now := time.Now(); now.After(nextOrphans) && ctx.Err() == nil && m.o.Controller() {
 			m.step(ctx, "orphans", m.ReapOrphans)
 			nextOrphans = now.Add(m.o.OrphanEvery)
 			if len(m.orphaned) > 0 {
@@ -157,7 +168,7 @@ func (m *Maintainer) Pass(ctx context.Context) error {
 	for _, step := range []struct {
 		name string
 		f    func(context.Context) error
-	}{{"retain", m.Retain}, {"absorb", m.Absorb}, {"merge", m.Merge}, {"deleted topics", m.ReapTopics}, {"reap", m.Reap}} {
+	}{{"follow", m.follow}, {"retain", m.Retain}, {"absorb", m.Absorb}, {"merge", m.Merge}, {"deleted topics", m.reapTopics}, {"reap", m.Reap}} {
 		if ctx.Err() != nil {
 			return errors.Join(errs, context.Cause(ctx))
 		}
@@ -166,6 +177,21 @@ func (m *Maintainer) Pass(ctx context.Context) error {
 		}
 	}
 	return errs
+}
+
+// follow brings the catalog up to date with what other brokers have committed and absorbed.
+func (m *Maintainer) follow(ctx context.Context) error {
+	if !m.o.Others() {
+		return nil
+	}
+	return m.catalog.Sync(ctx, m.o.Meta)
+}
+
+func (m *Maintainer) reapTopics(ctx context.Context) error {
+	if !m.o.Controller() {
+		return nil
+	}
+	return m.ReapTopics(ctx)
 }
 
 func (m *Maintainer) newID(kind segment.Kind) segment.ID {

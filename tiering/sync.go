@@ -18,9 +18,14 @@ const (
 	syncAttempts = 4
 )
 
+// PendingLister lists the pending objects of the cluster. *metadata.Store is one.
+type PendingLister interface {
+	PendingObjects(ctx context.Context) ([]metadata.PendingObject, error)
+}
+
 // Load reads the list of pending objects from meta and the index of each from the store, with one request per object, many at
 // once. Failing requests are repeated until ctx is done. It must return before the catalog is asked anything.
-func (c *Catalog) Load(ctx context.Context, meta Committer) error {
+func (c *Catalog) Load(ctx context.Context, meta PendingLister) error {
 	if err := c.sync(ctx, meta, false); err != nil {
 		return fmt.Errorf("load pending objects: %w", err)
 	}
@@ -30,14 +35,14 @@ func (c *Catalog) Load(ctx context.Context, meta Committer) error {
 // Sync brings in what other brokers have committed and lets go of what they have absorbed, as of some moment during the call. It must be
 // called after a partition was acquired and before it is opened: the former owner's last objects are only then known here. Safe for
 // concurrent use; failing requests are repeated until ctx is done.
-func (c *Catalog) Sync(ctx context.Context, meta Committer) error {
+func (c *Catalog) Sync(ctx context.Context, meta PendingLister) error {
 	if err := c.sync(ctx, meta, true); err != nil {
 		return fmt.Errorf("follow pending objects: %w", err)
 	}
 	return nil
 }
 
-func (c *Catalog) sync(ctx context.Context, meta Committer, foreign bool) error {
+func (c *Catalog) sync(ctx context.Context, meta PendingLister, foreign bool) error {
 	select {
 	case c.syncing <- struct{}{}:
 		defer func() { <-c.syncing }()
@@ -53,7 +58,7 @@ func (c *Catalog) sync(ctx context.Context, meta Committer, foreign bool) error 
 }
 
 // syncOnce reads the list once. What was added after it began to read is left alone: the list may be older.
-func (c *Catalog) syncOnce(ctx context.Context, meta Committer, foreign bool) error {
+func (c *Catalog) syncOnce(ctx context.Context, meta PendingLister, foreign bool) error {
 	c.mu.RLock()
 	began := c.additions
 	c.mu.RUnlock()

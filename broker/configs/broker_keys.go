@@ -8,6 +8,7 @@ const (
 	DeleteTopics             = "delete.topic.enable"
 	NumPartitions            = "num.partitions"
 	DefaultReplicationFactor = "default.replication.factor"
+	OffsetsReplicationFactor = "offsets.topic.replication.factor"
 	MaxRequestPartitions     = "max.request.partition.size.limit"
 	MessageMaxBytes          = "message.max.bytes"
 	FetchMaxBytes            = "fetch.max.bytes"
@@ -117,8 +118,8 @@ func brokerGroupKeys() []Key {
 		{Name: "offset.metadata.max.bytes", Type: Int, Default: "4096", Doc: "The longest text that may be committed with an offset, in bytes."},
 		{Name: "offsets.retention.minutes", Type: Int, Default: "10080", rule: atLeast(1), Doc: "How long the offsets of an empty group are kept, in minutes."},
 		{Name: "offsets.retention.check.interval.ms", Type: Long, Default: "600000", rule: atLeast(1), Doc: "How often expired offsets are looked for, in milliseconds."},
-		{Name: "offsets.topic.num.partitions", Type: Int, Default: "50", rule: atLeast(1), Doc: "Kafka's partitions of __consumer_offsets. Offsets are kept in etcd here." + noEffect},
-		{Name: "offsets.topic.replication.factor", Type: Short, Default: "3", rule: atLeast(1), Doc: "Kafka's replicas of __consumer_offsets. Offsets are kept in etcd here." + noEffect},
+		{Name: "offsets.topic.num.partitions", Type: Int, Default: "50", rule: atLeast(1), Doc: "Kafka's partitions of __consumer_offsets. Here offsets are kept in etcd, and the owners of its 50 partitions coordinate the groups." + noEffect},
+		{Name: OffsetsReplicationFactor, Type: Short, Default: "3", rule: atLeast(1), Doc: "Kafka's replicas of __consumer_offsets. Offsets are kept in etcd here." + noEffect},
 	}
 }
 

@@ -19,7 +19,7 @@ type Listed struct {
 
 // List handles ListGroups: the groups in one of the states (any case; empty = all), in the order of their ids.
 func (c *Coordinator) List(states []string) ([]Listed, *kerr.Error) {
-	if err := c.serving(); err != nil {
+	if err := c.servingAll(); err != nil {
 		return nil, err
 	}
 	var out []Listed
@@ -36,7 +36,7 @@ func (c *Coordinator) List(states []string) ([]Listed, *kerr.Error) {
 
 // Describe handles DescribeGroups for one group; GROUP_ID_NOT_FOUND when there is none.
 func (c *Coordinator) Describe(group string) (classic.Description, *kerr.Error) {
-	if err := c.serving(); err != nil {
+	if err := c.serving(group); err != nil {
 		return classic.Description{}, err
 	}
 	e, err := c.acquire(group, false)
@@ -52,7 +52,7 @@ func (c *Coordinator) Describe(group string) (classic.Description, *kerr.Error) 
 
 // Delete handles DeleteGroups for one group: its state and offsets are gone when it returns nil.
 func (c *Coordinator) Delete(ctx context.Context, group string) *kerr.Error {
-	if err := c.serving(); err != nil {
+	if err := c.serving(group); err != nil {
 		return err
 	}
 	e, err := c.acquire(group, false)

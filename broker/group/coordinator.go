@@ -21,7 +21,7 @@ import (
 	"github.com/tidemarkmq/tidemark/metadata"
 )
 
-// Coordinator answers the group APIs for all groups that this broker owns: today all of them. It is safe for concurrent use.
+// Coordinator answers the group APIs for the groups of the shards that this broker owns. It is safe for concurrent use.
 type Coordinator struct {
 	opts    Options
 	core    classic.Config
@@ -31,34 +31,11 @@ type Coordinator struct {
 	groups  atomic.Int64
 
 	started time.Time // monotonic base of now
-	phase   atomic.Int32
+	stopped atomic.Bool
 	writes  atomic.Uint64 // sequence of state writes of this run
 	queue   *queue
 	saves   sync.WaitGroup
 	saving  chan struct{} // a slot per state write under way
-}
-
-// phases of a coordinator's life.
-const (
-	phaseNew int32 = iota
-	phaseServing
-	phaseStopped
-)
-
-// shard is a share of the groups. One day each is owned and fenced by itself, as partitions are.
-type shard struct {
-	mu      sync.RWMutex
-	entries map[string]*entry
-}
-
-// ShardOf is the shard of a group among n. It never changes for a given n: ownership of groups will depend on it.
-func ShardOf(group string, n int) int {
-	// FNV-1a, spelled out because the value is a promise.
-	h := uint32(2166136261)
-	for i := range len(group) {
-		h = (h ^ uint32(group[i])) * 16777619
-	}
-	return int(h % uint32(n))
 }
 
 // New returns a coordinator that serves nothing before Load.
@@ -87,43 +64,13 @@ func New(opts Options) (*Coordinator, error) {
 	return c, nil
 }
 
-// Load reads every group and offset from the store and then begins to serve. Session timers start now. It returns the store's
-// error; until it has succeeded requests are answered with COORDINATOR_LOAD_IN_PROGRESS.
-func (c *Coordinator) Load(ctx context.Context) error {
-	begun := time.Now()
-	err := c.opts.States.LoadGroups(ctx, c.restore)
-	if err != nil {
-		return fmt.Errorf("load groups: %w", err)
-	}
-	offsets := 0
-	err = c.opts.Offsets.LoadAllOffsets(ctx, func(o metadata.GroupOffsets) error {
-		e, refused := c.acquire(o.Group, true)
-		if refused != nil {
-			return fmt.Errorf("group %q: %w", o.Group, refused)
-		}
-		e.setOffsets(o)
-		offsets += len(o.Partitions)
-		c.release(e)
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("load offsets: %w", err)
-	}
-	c.phase.CompareAndSwap(phaseNew, phaseServing)
-	c.logger.Info("groups loaded", "groups", c.groups.Load(), "offsets", offsets, "took", time.Since(begun))
-	return nil
-}
-
 // restore puts a stored group in place. A state that this program cannot read is as good as none: the members will rejoin.
 func (c *Coordinator) restore(group string, state []byte, rev metadata.Revision) error {
 	snapshot, err := classic.Decode(state)
 	if err != nil {
 		c.logger.Error("stored state of a group is unreadable; its members have to rejoin", "group", group, "error", err)
 	}
-	e, refused := c.acquire(group, true)
-	if refused != nil {
-		return fmt.Errorf("group %q: %w", group, refused)
-	}
+	e := c.loading(group)
 	core, effects := classic.Restore(&c.core, group, c.now(), snapshot)
 	e.core, e.rev, e.kept = core, rev, true
 	c.apply(e, effects)
@@ -139,7 +86,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	g.Go(func() error { c.writeOffsets(); return nil })
 	g.Go(func() error { c.expireLoop(ctx); return nil })
 	<-ctx.Done()
-	c.phase.Store(phaseStopped)
+	c.stopped.Store(true)
 	c.each(func(e *entry) {
 		c.apply(e, e.core.Unload(c.now(), kerr.NotCoordinator))
 	})
@@ -151,36 +98,3 @@ func (c *Coordinator) Run(ctx context.Context) error {
 
 // now is a clock in Unix milliseconds that never steps: a corrected system clock must not end sessions.
 func (c *Coordinator) now() int64 { return c.started.Add(time.Since(c.started)).UnixMilli() }
-
-// serving tells what to answer to every request, if not now.
-func (c *Coordinator) serving() *kerr.Error {
-	switch c.phase.Load() {
-	case phaseServing:
-		return nil
-	case phaseNew:
-		return kerr.CoordinatorLoadInProgress
-	default:
-		return kerr.NotCoordinator
-	}
-}
-
-// each calls fn with every group, locked, one after the other.
-func (c *Coordinator) each(fn func(*entry)) {
-	for i := range c.shards {
-		s := &c.shards[i]
-		s.mu.RLock()
-		entries := make([]*entry, 0, len(s.entries))
-		for _, e := range s.entries {
-			entries = append(entries, e)
-		}
-		s.mu.RUnlock()
-		for _, e := range entries {
-			if e.mu.Lock(); e.gone {
-				e.mu.Unlock()
-				continue
-			}
-			fn(e)
-			c.release(e)
-		}
-	}
-}

@@ -72,6 +72,9 @@ func (c *Coordinator) acquire(group string, create bool) (*entry, *kerr.Error) {
 		switch {
 		case e.gone:
 			e.mu.Unlock()
+		case s.phase.Load() != shardServing: // lost since the caller looked; its members have been told
+			e.mu.Unlock()
+			return nil, kerr.NotCoordinator
 		case e.doomed:
 			e.mu.Unlock()
 			return nil, kerr.CoordinatorNotAvailable
@@ -81,25 +84,41 @@ func (c *Coordinator) acquire(group string, create bool) (*entry, *kerr.Error) {
 	}
 }
 
-// create puts an empty group in place. What is stored is loaded whatever the bound; nothing is created once Run unloads.
+// create puts an empty group in place. Nothing is created once the shard is lost or Run unloads.
 func (c *Coordinator) create(s *shard, group string) (*entry, *kerr.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e := s.entries[group]; e != nil {
 		return e, nil
 	}
-	switch c.phase.Load() {
-	case phaseStopped:
-		return nil, kerr.NotCoordinator
-	case phaseServing:
-		if c.groups.Load() >= int64(c.opts.MaxGroups) {
-			return nil, kerr.GroupMaxSizeReached
-		}
+	switch err := c.servingShard(s); {
+	case err != nil:
+		return nil, err
+	case c.groups.Load() >= int64(c.opts.MaxGroups):
+		return nil, kerr.GroupMaxSizeReached
 	}
+	return c.add(s, group), nil
+}
+
+// loading returns a group of a shard that is being loaded, locked. What is stored is loaded whatever the bound.
+func (c *Coordinator) loading(group string) *entry {
+	s := c.shardOf(group)
+	s.mu.Lock()
+	e := s.entries[group]
+	if e == nil {
+		e = c.add(s, group)
+	}
+	s.mu.Unlock()
+	e.mu.Lock()
+	return e
+}
+
+// add puts an empty group in place; the shard is locked.
+func (c *Coordinator) add(s *shard, group string) *entry {
 	e := &entry{id: group, shard: s, core: classic.New(&c.core, group, c.now())}
 	s.entries[group] = e
 	c.groups.Add(1)
-	return e, nil
+	return e
 }
 
 // release unlocks a group after an event: its timer is set, and a group that came to nothing is forgotten.

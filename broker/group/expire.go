@@ -26,7 +26,7 @@ func (c *Coordinator) Expire(ctx context.Context) {
 	var ids []string
 	c.each(func(e *entry) { ids = append(ids, e.id) })
 	for _, id := range ids {
-		if ctx.Err() != nil || c.serving() != nil {
+		if ctx.Err() != nil || c.stopped.Load() {
 			return
 		}
 		c.expireGroup(ctx, id)

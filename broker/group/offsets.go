@@ -92,7 +92,7 @@ func (o *op) topicError(topic metadata.TopicID) *kerr.Error {
 
 // accept checks a commit and queues what is to be written of it: nil when nothing is.
 func (c *Coordinator) accept(r *Commit) (*op, *kerr.Error) {
-	if err := c.serving(); err != nil {
+	if err := c.serving(r.Group); err != nil {
 		return nil, err
 	}
 	if len(r.Group) > metadata.MaxGroupIDBytes { // the empty group id is allowed here, for old clients
@@ -168,12 +168,13 @@ func tooLong(s string, maxChars int) bool {
 func (c *Coordinator) enqueue(e *entry, o *op) *kerr.Error {
 	o.e, o.done = e, make(chan struct{})
 	if !c.queue.put(o) {
-		if err := c.serving(); err != nil {
+		if err := c.serving(e.id); err != nil {
 			return err
 		}
 		return kerr.CoordinatorLoadInProgress
 	}
 	e.inFlight++
+	e.shard.busy.Add(1)
 	return nil
 }
 
@@ -208,7 +209,7 @@ func (c *Coordinator) do(ctx context.Context, e *entry, o *op) *kerr.Error {
 // exist, in no order. A group that is not there has no offsets, without an error. With requireStable the answer waits for the
 // commits that are under way (KIP-447).
 func (c *Coordinator) FetchOffsets(ctx context.Context, group string, topics []TopicPartitions, requireStable bool) ([]TopicOffsets, *kerr.Error) {
-	if err := c.serving(); err != nil {
+	if err := c.serving(group); err != nil {
 		return nil, err
 	}
 	e, err := c.settled(ctx, group, requireStable)
@@ -294,7 +295,7 @@ func fetchError(err *kerr.Error) *kerr.Error {
 // DeleteOffsets handles OffsetDelete. The errors stand in the order of the topics, nil where the offsets are gone; err is for the
 // whole request.
 func (c *Coordinator) DeleteOffsets(ctx context.Context, group string, topics []TopicPartitions) (errs []*kerr.Error, err *kerr.Error) {
-	if err := c.serving(); err != nil {
+	if err := c.serving(group); err != nil {
 		return nil, err
 	}
 	if !validGroup(group) {

@@ -284,10 +284,11 @@ func TestList(t *testing.T) {
 	})
 }
 
-func TestShardOfIsAPromise(t *testing.T) {
-	for group, want := range map[string]int{"": 5, "orders": 44, "a": 44, "payments-service": 0} {
-		if got := ShardOf(group, 64); got != want {
-			t.Errorf("group %q is in shard %d of 64, was always %d", group, got, want)
+// The values are those of Java's String.hashCode, as Kafka's partitionFor takes them.
+func TestShardOfIsKafkas(t *testing.T) {
+	for group, want := range map[string]int{"": 0, "a": 47, "orders": 17, "connect-cluster": 13, "polygenelubricants": 0, "Größe-\U0001F600": 49} {
+		if got := ShardOf(group, 50); got != want {
+			t.Errorf("group %q is in shard %d of 50, want %d", group, got, want)
 		}
 	}
 }

@@ -63,7 +63,7 @@ type Options struct {
 	MaxGroupBytes     int64 // 16 MiB of ids, subscriptions and assignments in one group
 	MaxPendingMembers int   // 10,000 member ids handed out in one group and not yet used
 	MaxPendingBytes   int64 // 64 MiB of offset commits waiting for the store; beyond: COORDINATOR_LOAD_IN_PROGRESS
-	Shards            int   // 64
+	Shards            int   // NumShards; partitions of the topic by which they are owned
 	ParallelSaves     int   // 32 group states being written at once
 
 	Logger *slog.Logger // nil = discard
@@ -86,7 +86,7 @@ func (o *Options) setDefaults() {
 	defaultTo(&o.MaxGroupBytes, 16<<20)
 	defaultTo(&o.MaxPendingMembers, 10_000)
 	defaultTo(&o.MaxPendingBytes, 64<<20)
-	defaultTo(&o.Shards, 64)
+	defaultTo(&o.Shards, NumShards)
 	defaultTo(&o.ParallelSaves, 32)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -17,7 +17,7 @@ func (c *Coordinator) Join(ctx context.Context, group string, r classic.JoinRequ
 	refused := func(err *kerr.Error) classic.JoinReply {
 		return classic.JoinReply{Err: err, Generation: -1, MemberID: r.MemberID}
 	}
-	if err := c.serving(); err != nil {
+	if err := c.serving(group); err != nil {
 		return refused(err)
 	}
 	if !validGroup(group) {
@@ -70,7 +70,7 @@ func validGroup(group string) bool { return group != "" && len(group) <= metadat
 // Sync handles SyncGroup. The request's Ticket is the coordinator's to fill. It blocks until the leader's assignment is durable,
 // or ctx is done. Byte slices of the request are kept; those of the reply must not be changed.
 func (c *Coordinator) Sync(ctx context.Context, group string, r classic.SyncRequest) classic.SyncReply {
-	if err := c.serving(); err != nil {
+	if err := c.serving(group); err != nil {
 		return classic.SyncReply{Err: err}
 	}
 	if !validGroup(group) {
@@ -102,7 +102,7 @@ func (c *Coordinator) Sync(ctx context.Context, group string, r classic.SyncRequ
 
 // Heartbeat handles Heartbeat. While groups are being loaded every heartbeat is welcome: the sessions start anew afterwards.
 func (c *Coordinator) Heartbeat(group, memberID string, instanceID *string, generation int32) *kerr.Error {
-	switch err := c.serving(); {
+	switch err := c.serving(group); {
 	case err == kerr.CoordinatorLoadInProgress:
 		return nil
 	case err != nil:
@@ -125,7 +125,7 @@ func (c *Coordinator) Heartbeat(group, memberID string, instanceID *string, gene
 // Leave handles LeaveGroup: one error (nil when it left) for each leaver, or one for the whole request. A group that becomes
 // empty is stored first.
 func (c *Coordinator) Leave(ctx context.Context, group string, leavers []classic.Leaver) ([]*kerr.Error, *kerr.Error) {
-	if err := c.serving(); err != nil {
+	if err := c.serving(group); err != nil {
 		return nil, err
 	}
 	if !validGroup(group) {

@@ -21,11 +21,13 @@ func (c *Coordinator) save(e *entry, s *classic.Save) {
 		return
 	}
 	e.saving = make(chan struct{})
+	e.shard.busy.Add(1)
 	core := e.core
 	c.saves.Go(func() { c.saveLoop(e, core, s) })
 }
 
 func (c *Coordinator) saveLoop(e *entry, core *classic.Group, s *classic.Save) {
+	defer e.shard.busy.Done()
 	for s != nil {
 		c.saving <- struct{}{}
 		begun := time.Now()

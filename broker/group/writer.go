@@ -36,6 +36,7 @@ func (c *Coordinator) writeOffsets() {
 			c.settleOp(o)
 			c.release(o.e)
 			close(o.done)
+			o.e.shard.busy.Done()
 		}
 	}
 }

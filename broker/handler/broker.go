@@ -28,6 +28,8 @@ type Broker struct {
 	Groups     *group.Coordinator
 	Configs    *configs.Registry
 	Opener     Opener
+	// FollowShards returns once this broker coordinates the groups that the metadata gives to it; nil: it coordinates what it coordinates.
+	FollowShards func(context.Context) error
 
 	// TrustCompressed opens compressed batches of producers only when the topic's config needs their records.
 	TrustCompressed bool

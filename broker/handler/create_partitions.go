@@ -74,11 +74,19 @@ func (b *Broker) addPartitions(ctx context.Context, t *kmsg.CreatePartitionsRequ
 		}
 	}
 	*added += more
+	place := b.spread(im, topic.Partitions, int32(more))
+	if t.Assignment != nil {
+		leaders := make([]metadata.BrokerID, more)
+		for i, a := range t.Assignment {
+			leaders[i] = metadata.BrokerID(a.Replicas[0])
+		}
+		place = leadBy(im, topic.Partitions, leaders)
+	}
 	if validateOnly {
 		return nil
 	}
 	before := topic.Partitions
-	if err := b.Meta.AddPartitions(ctx, topic.ID, t.Count, b.NodeID, b.Incarnation(), nil); err != nil {
+	if err := b.Meta.AddPartitions(ctx, topic.ID, t.Count, b.NodeID, b.Incarnation(), place); err != nil {
 		if errors.Is(err, metadata.ErrExists) {
 			return refuse(kerr.InvalidPartitions, "Topic already has %d partition(s).", t.Count)
 		}

@@ -185,11 +185,21 @@ func (b *Broker) planTopic(im *metadata.Image, layers configs.Layers, t *kmsg.Cr
 		return spec, err
 	}
 	if len(t.ReplicaAssignment) > 0 {
-		spec.Partitions, spec.ReplicationFactor, err = checkAssignments(im, t)
+		if spec.Partitions, spec.ReplicationFactor, err = checkAssignments(im, t); err != nil {
+			return spec, err
+		}
+		leaders := make([]metadata.BrokerID, spec.Partitions)
+		for _, a := range t.ReplicaAssignment {
+			leaders[a.Partition] = metadata.BrokerID(a.Replicas[0])
+		}
+		spec.Place = leadBy(im, 0, leaders)
+		return spec, nil
+	}
+	if spec.Partitions, spec.ReplicationFactor, err = b.checkCounts(im, layers, t.NumPartitions, t.ReplicationFactor); err != nil {
 		return spec, err
 	}
-	spec.Partitions, spec.ReplicationFactor, err = b.checkCounts(im, layers, t.NumPartitions, t.ReplicationFactor)
-	return spec, err
+	spec.Place = b.spread(im, 0, spec.Partitions)
+	return spec, nil
 }
 
 func topicConfigs(given []kmsg.CreateTopicsRequestTopicConfig) (map[string]string, error) {
@@ -232,8 +242,7 @@ func (b *Broker) checkCounts(im *metadata.Image, layers configs.Layers, partitio
 	return partitions, factor, nil
 }
 
-// checkAssignments applies Kafka's rules of manual assignments. They decide the counts; where the partitions live is
-// decided by ownership.
+// checkAssignments applies Kafka's rules of manual assignments. They decide the counts, and by the first replica who owns a partition first.
 func checkAssignments(im *metadata.Image, t *kmsg.CreateTopicsRequestTopic) (int32, int16, error) {
 	if t.ReplicationFactor != -1 {
 		return 0, 0, invalidRequest("A manual partition assignment was specified, but replication factor was not set to -1.")

@@ -21,14 +21,14 @@ const (
 const findBatched = 4
 
 // findCoordinator answers FindCoordinator (10).
-func (b *Broker) findCoordinator(_ context.Context, _ *server.Conn, h wire.Header, req *kmsg.FindCoordinatorRequest) (kmsg.Response, error) {
+func (b *Broker) findCoordinator(ctx context.Context, _ *server.Conn, h wire.Header, req *kmsg.FindCoordinatorRequest) (kmsg.Response, error) {
 	resp := kmsg.NewPtrFindCoordinatorResponse()
 	kind := req.CoordinatorType
 	if h.Version == 0 {
 		kind = coordinatorOfGroup
 	}
-	node, err := b.coordinator(kind)
 	if h.Version < findBatched {
+		node, err := b.coordinator(ctx, kind, req.CoordinatorKey)
 		resp.NodeID, resp.Host, resp.Port = int32(node.ID), node.Host, node.Port
 		resp.ErrorCode, resp.ErrorMessage = groupCode(err), kmsg.StringPtr("NONE")
 		if err != nil {
@@ -37,6 +37,7 @@ func (b *Broker) findCoordinator(_ context.Context, _ *server.Conn, h wire.Heade
 		return resp, nil
 	}
 	for _, key := range req.CoordinatorKeys {
+		node, err := b.coordinator(ctx, kind, key)
 		out := kmsg.NewFindCoordinatorResponseCoordinator()
 		out.Key, out.NodeID, out.Host, out.Port = key, int32(node.ID), node.Host, node.Port
 		if err != nil {
@@ -47,16 +48,13 @@ func (b *Broker) findCoordinator(_ context.Context, _ *server.Conn, h wire.Heade
 	return resp, nil
 }
 
-// coordinator is this broker for every group. Transactions have no coordinator yet, and share groups none that a client may
+// coordinator is the owner of the group's shard. Transactions have no coordinator yet, and share groups none that a client may
 // ask for: Kafka refuses their key type too where share groups are off.
-func (b *Broker) coordinator(kind int8) (metadata.Broker, *kerr.Error) {
+func (b *Broker) coordinator(ctx context.Context, kind int8, key string) (metadata.Broker, *kerr.Error) {
 	nobody := metadata.Broker{ID: metadata.NoBroker, Port: -1}
 	switch kind {
 	case coordinatorOfGroup:
-		if node, ok := b.Meta.Image().Broker(b.NodeID); ok {
-			return node, nil
-		}
-		return nobody, kerr.CoordinatorNotAvailable
+		return b.groupCoordinator(ctx, key)
 	case coordinatorOfTransaction:
 		return nobody, kerr.CoordinatorNotAvailable
 	default:

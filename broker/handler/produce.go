@@ -75,7 +75,7 @@ func (b *Broker) producePartition(im *metadata.Image, version int16, part *wire.
 	} else if t, ok = im.TopicBytes(part.Topic); !ok {
 		return nil, kerr.UnknownTopicOrPartition.Code
 	}
-	if t.Internal && !internalAllowed {
+	if t.Internal && (!internalAllowed || t.Name == offsetsTopic) { // whose partitions only stand for shards
 		return nil, kerr.InvalidTopicException.Code
 	}
 	p, code := b.partitionOf(t, part.Partition)
