@@ -9,14 +9,15 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 func (h *history) kgoClient(opts ...kgo.Opt) *kgo.Client {
 	cl, err := kgo.NewClient(append([]kgo.Opt{
 		kgo.SeedBrokers("127.0.0.1:9092"),
-		kgo.Dialer(func(context.Context, string, string) (net.Conn, error) {
+		kgo.Dialer(func(_ context.Context, _, addr string) (net.Conn, error) {
 			time.Sleep(10 * time.Millisecond) // else it tries again and again before any time passes
-			return h.w.dial()
+			return h.w.dialTo(addr)
 		}),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 100 * time.Millisecond }),
 		kgo.MetadataMinAge(50 * time.Millisecond),
@@ -76,4 +77,56 @@ func (p *library) run() {
 		time.Sleep(p.pause)
 	}
 	under.Wait()
+}
+
+// simpleGroup commits offsets of some partitions as an application that assigns them itself.
+type simpleGroup struct {
+	h     *history
+	cl    *kgo.Client
+	name  string
+	parts []tp
+}
+
+func (h *history) groupOf(name string, parts []tp) *simpleGroup {
+	return &simpleGroup{h: h, cl: h.kgoClient(), name: name, parts: parts}
+}
+
+func (g *simpleGroup) close() { g.cl.Close() }
+
+// commit commits one offset for all partitions and returns when that is acked. franz-go finds the coordinator, however often it moves.
+func (g *simpleGroup) commit(at int64) {
+	req := kmsg.NewPtrOffsetCommitRequest()
+	req.Group = g.name
+	for _, p := range g.parts {
+		g.h.committing(g.name, p, at, false)
+		t := kmsg.NewOffsetCommitRequestTopic()
+		t.Topic = p.topic
+		if topic, ok := g.h.w.current().broker.meta.Image().Topic(p.topic); ok {
+			t.TopicID = topic.ID // the newest version knows no names
+		}
+		q := kmsg.NewOffsetCommitRequestTopicPartition()
+		q.Partition, q.Offset = p.partition, at
+		t.Partitions = append(t.Partitions, q)
+		req.Topics = append(req.Topics, t)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for {
+		resp, err := req.RequestWith(ctx, g.cl)
+		if ctx.Err() != nil {
+			g.h.w.errorf("group %s: offset %d is not committed after a minute: %v", g.name, at, err)
+			return
+		}
+		done := err == nil
+		for i := range g.parts {
+			done = done && resp.Topics[i].Partitions[0].ErrorCode == 0
+		}
+		if done {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	for _, p := range g.parts {
+		g.h.committing(g.name, p, at, true)
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"syscall"
@@ -18,6 +19,7 @@ import (
 
 // pipeListener accepts connections made inside the process.
 type pipeListener struct {
+	addr   net.Addr
 	accept chan net.Conn
 	closed chan struct{}
 	once   sync.Once
@@ -29,8 +31,8 @@ type pipeListener struct {
 
 var errRefused = &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 
-func newPipeListener() *pipeListener {
-	return &pipeListener{accept: make(chan net.Conn), closed: make(chan struct{})}
+func newPipeListener(addr string) *pipeListener {
+	return &pipeListener{addr: net.TCPAddrFromAddrPort(netip.MustParseAddrPort(addr)), accept: make(chan net.Conn), closed: make(chan struct{})}
 }
 
 func (l *pipeListener) Accept() (net.Conn, error) {
@@ -47,7 +49,7 @@ func (l *pipeListener) Close() error {
 	return nil
 }
 
-func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9092} }
+func (l *pipeListener) Addr() net.Addr { return l.addr }
 
 // kill breaks every connection, as a machine that loses its power does.
 func (l *pipeListener) kill() {

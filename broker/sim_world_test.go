@@ -38,9 +38,10 @@ type world struct {
 	lost   chan struct{} // closed when there is no hope for the clients
 	lose   func()
 
-	mu   sync.Mutex
-	run  *run // the newest
-	runs int
+	mu    sync.Mutex
+	run   *run            // the newest
+	ports map[string]*run // the newest by address
+	runs  int
 
 	crashes         atomic.Int64
 	stops, failures int
@@ -49,7 +50,7 @@ type world struct {
 const simData = "/data"
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, kv: memkv.New(), bucket: memory.New(), lost: make(chan struct{})}
+	w := &world{t: t, kv: memkv.New(), bucket: memory.New(), lost: make(chan struct{}), ports: map[string]*run{}}
 	w.lose = sync.OnceFunc(func() { close(w.lost) })
 	w.store = faulty.New(w.bucket)
 	w.newDisk()
@@ -95,6 +96,7 @@ type run struct {
 	broker   *Broker
 	point    crashPoint
 	disk     *crashfs.FS
+	token    string
 	listener *pipeListener
 	stop     context.CancelFunc
 	ready    chan struct{}
@@ -134,8 +136,8 @@ func (w *world) start(point crashPoint) *run {
 	if w.config != nil {
 		w.config(&c)
 	}
-	r := &run{w: w, point: point, disk: w.disk, ready: make(chan struct{}), done: make(chan struct{})}
-	r.listener = newPipeListener()
+	r := &run{w: w, point: point, disk: w.disk, token: w.token, ready: make(chan struct{}), done: make(chan struct{})}
+	r.listener = newPipeListener(c.Listeners[0])
 	logger := slog.New(slog.DiscardHandler)
 	if os.Getenv("TIDEMARK_TEST_SIM_LOG") != "" {
 		logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -152,7 +154,7 @@ func (w *world) start(point crashPoint) *run {
 	ctx, cancel := context.WithCancel(context.Background())
 	r.stop = cancel
 	w.mu.Lock()
-	w.run = r
+	w.run, w.ports[c.Listeners[0]] = r, r
 	w.runs++
 	w.mu.Unlock()
 	go r.end(point)
@@ -236,7 +238,7 @@ func (r *run) drain() {
 
 // restart starts a broker on what a dead run's disk kept.
 func (w *world) restart(r *run, point crashPoint) *run {
-	w.disk = r.disk.After(r.point.loss, r.point.seed)
+	w.disk, w.token = r.disk.After(r.point.loss, r.point.seed), r.token
 	w.disk.SetLatency(time.Millisecond)
 	return w.start(point)
 }
@@ -254,6 +256,17 @@ func (w *world) dial() (net.Conn, error) {
 		return r.listener.dial()
 	}
 	return nil, errRefused
+}
+
+// dialTo connects to the newest run at an address.
+func (w *world) dialTo(addr string) (net.Conn, error) {
+	w.mu.Lock()
+	r := w.ports[addr]
+	w.mu.Unlock()
+	if r == nil {
+		return nil, errRefused
+	}
+	return r.listener.dial()
 }
 
 // keepRunning runs brokers one after the other until stop is called, which then waits for one that serves. Each ends as next says and
@@ -314,7 +327,7 @@ func (w *world) follow(r *run, point crashPoint, mayHappen func(error) bool) *ru
 }
 
 func (r *run) openData(path string) (*dataDir, error) {
-	d := &dataDir{path: path, token: r.w.token, lock: noLock{}, files: r.disk}
+	d := &dataDir{path: path, token: r.token, lock: noLock{}, files: r.disk}
 	d.walFolders = func() ([]string, error) { return r.disk.Folders(d.wal()) }
 	if err := r.disk.MkdirAll(filepath.Join(path, walFolder)); err != nil {
 		return nil, err
