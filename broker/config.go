@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -184,9 +185,12 @@ func (c *EtcdConfig) validate(bad func(key, format string, args ...any)) {
 	}
 }
 
-// checkEndpoint takes http[s]://HOST:PORT and a bare HOST:PORT.
+// checkEndpoint takes http[s]://HOST:PORT, a bare HOST:PORT, and unix:///PATH.
 func checkEndpoint(endpoint string) error {
 	form := errors.New("must be of the form http[s]://HOST:PORT")
+	if path, ok := strings.CutPrefix(endpoint, "unix://"); ok && filepath.IsAbs(path) {
+		return nil
+	}
 	address := endpoint
 	if strings.Contains(endpoint, "://") {
 		u, err := url.Parse(endpoint)

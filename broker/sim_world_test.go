@@ -250,14 +250,6 @@ func (w *world) current() *run {
 	return w.run
 }
 
-// dial connects to the newest run.
-func (w *world) dial() (net.Conn, error) {
-	if r := w.current(); r != nil {
-		return r.listener.dial()
-	}
-	return nil, errRefused
-}
-
 // dialTo connects to the newest run at an address.
 func (w *world) dialTo(addr string) (net.Conn, error) {
 	w.mu.Lock()

@@ -45,6 +45,9 @@ func runDev(args []string) error {
 	c.Kafka["group.initial.rebalance.delay.ms"] = "0" // nobody else is about to join a laptop's group
 	fs := flag.NewFlagSet("dev", flag.ContinueOnError)
 	listen := fs.String("listen", "", "address to serve Kafka clients on; port 0 lets the system choose (default 127.0.0.1:9092)")
+	brokers := fs.Int("brokers", 1, "run a cluster of so many brokers, each a process of its own, at the given port and those after it")
+	member := fs.Int("member", 0, "be one broker of such a cluster; the process that runs the cluster states it")
+	socket := fs.String("etcd-socket", "", "where that process's etcd is")
 	newLogger := logFlags(fs, "warn")
 	applyFlags := addFlags(fs, &c)
 	if err := parse(fs, args); err != nil {
@@ -55,6 +58,9 @@ func runDev(args []string) error {
 	}
 	if err := applyFlags(); err != nil {
 		return err
+	}
+	if *brokers < 1 || *brokers > maxDevBrokers {
+		return fmt.Errorf("brokers: must be 1 to %d", maxDevBrokers)
 	}
 	if *listen != "" {
 		if given(fs, "listeners") {
@@ -72,6 +78,12 @@ func runDev(args []string) error {
 	c.DataDir = dir
 	if c.ObjectStore.URL == "" {
 		c.ObjectStore.URL = "file://" + filepath.ToSlash(filepath.Join(dir, "objects"))
+	}
+	switch {
+	case *member > 0:
+		return runMember(c, newLogger, *member, *socket)
+	case *brokers > 1:
+		return runCluster(c, newLogger, *brokers, args)
 	}
 	return run(c, newLogger, func(info broker.Info) { greet(info) })
 }
@@ -93,7 +105,9 @@ func run(c broker.Config, newLogger loggerMaker, ready func(broker.Info)) error 
 		return err
 	}
 	tuneRuntime(b.Memory(), source, os.Getenv, logger)
-	return b.Run(untilSignal(logger), ready)
+	ctx, cancel := untilSignal(logger)
+	defer cancel()
+	return b.Run(ctx, ready)
 }
 
 const greeting = `bootstrap.servers=%[1]s

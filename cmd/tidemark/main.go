@@ -143,7 +143,7 @@ func logFlags(fs *flag.FlagSet, level string) loggerMaker {
 
 // untilSignal returns a context that the first SIGTERM or interrupt ends. A second one ends the process at once: what was
 // acknowledged is in the write-ahead log, and the next start recovers it.
-func untilSignal(logger *slog.Logger) context.Context {
+func untilSignal(logger *slog.Logger) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -158,5 +158,5 @@ func untilSignal(logger *slog.Logger) context.Context {
 		logger.Warn("second signal: exit without having drained; the next start recovers the write-ahead log")
 		os.Exit(1)
 	}()
-	return ctx
+	return ctx, cancel
 }

@@ -1,6 +1,6 @@
 // Package etcdembed runs an etcd server inside the process, for `tidemark dev`: one member, persisted in a folder, with
-// every fsync of a real server, and without any listener, neither TCP nor unix socket. The client calls the server's functions
-// directly.
+// every fsync of a real server, and without a listener of its own accord: the client calls the server's functions directly. Other processes
+// of the same user reach it through a unix socket, where one is asked for.
 package etcdembed
 
 import (
@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,9 +26,11 @@ import (
 
 // Options of an embedded server.
 type Options struct {
-	Dir        string       // created when absent; used by one process at a time
-	QuotaBytes int64        // of the database; default 2 GiB
-	Logger     *slog.Logger // gets etcd's warnings and errors; nil discards
+	Dir        string // created when absent; used by one process at a time
+	QuotaBytes int64  // of the database; default 2 GiB
+	// Socket is the path of a unix socket for other processes; "" for none. Who may use it is for the permissions of its folder to say.
+	Socket string
+	Logger *slog.Logger // gets etcd's warnings and errors; nil discards
 }
 
 // Server is a running embedded etcd. Safe for concurrent use.
@@ -105,6 +108,10 @@ func config(o Options) *embed.Config {
 	c.Name = memberName
 	c.Dir = filepath.Join(o.Dir, "member-data")
 	c.ListenPeerUrls, c.ListenClientUrls, c.AdvertiseClientUrls = nil, nil, nil
+	if o.Socket != "" {
+		at := url.URL{Scheme: "unix", Path: o.Socket}
+		c.ListenClientUrls, c.AdvertiseClientUrls = []url.URL{at}, []url.URL{at}
+	}
 	// The membership record needs a peer URL; nobody listens there and a cluster of one never dials it.
 	c.AdvertisePeerUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:2380"}}
 	c.InitialCluster = c.InitialClusterFromName(c.Name)
@@ -200,9 +207,25 @@ var harmless = map[string]bool{
 	"etcd: failed to update cluster version": true,
 }
 
+// closing are messages about a listener that ends, which are harmless if it was closed.
+var closing = map[string]bool{
+	"etcd: setting up serving from embedded etcd failed.": true,
+	"etcd: stopping insecure grpc server due to error":    true,
+	"etcd: stopped insecure grpc server due to error":     true,
+}
+
+// ofClosed tells whether a record's error says that something was closed.
+func ofClosed(r slog.Record) (closed bool) {
+	r.Attrs(func(a slog.Attr) bool {
+		closed = closed || a.Key == "error" && strings.Contains(strings.ToLower(a.Value.String()), "closed")
+		return true
+	})
+	return closed
+}
+
 // Handle implements slog.Handler.
 func (h quiet) Handle(ctx context.Context, r slog.Record) error {
-	if harmless[r.Message] {
+	if harmless[r.Message] || closing[r.Message] && ofClosed(r) {
 		r.Level = slog.LevelDebug
 		if !h.Enabled(ctx, r.Level) {
 			return nil
