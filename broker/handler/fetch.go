@@ -54,7 +54,7 @@ func (b *Broker) Fetch(ctx context.Context, c *server.Conn, h wire.Header, req *
 		return &wire.FetchResponse{ErrorCode: plan.errorCode}, nil
 	}
 	f.asks = plan.asks
-	f.resolve(b, h.Version)
+	f.resolve(ctx, b, h.Version)
 	out := newFetchAnswer()
 	f.poll(ctx, h.Version, req, out)
 	id, code := b.log.sessions.finish(h.Version, &plan, f.parts)
@@ -64,7 +64,9 @@ func (b *Broker) Fetch(ctx context.Context, c *server.Conn, h wire.Header, req *
 }
 
 // resolve finds the partitions of the plan.
-func (f *fetchState) resolve(b *Broker, version int16) {
+func (f *fetchState) resolve(ctx context.Context, b *Broker, version int16) {
+	var wait openings
+	defer wait.end()
 	im := b.Meta.Image()
 	f.parts = f.parts[:0]
 	var t *metadata.Topic
@@ -83,7 +85,7 @@ func (f *fetchState) resolve(b *Broker, version int16) {
 		case t == nil && version >= 13:
 			code = kerr.UnknownTopicID.Code
 		default:
-			part.p, code = b.partitionOf(t, ask.partition)
+			part.p, code = wait.partitionOf(ctx, b, t, ask.partition)
 		}
 		part.answer.ErrorCode = code
 		part.known = code == 0 || code == kerr.NotLeaderForPartition.Code

@@ -32,9 +32,11 @@ func (b *Broker) Produce(ctx context.Context, _ *server.Conn, h wire.Header, cal
 	im := b.Meta.Image()
 	nowMs := time.Now().UnixMilli()
 	internalAllowed := h.ClientID == adminClientID
+	var wait openings
+	defer wait.end()
 	for i := range req.Parts {
 		part := &req.Parts[i]
-		p, code := b.producePartition(im, h.Version, part, internalAllowed)
+		p, code := b.producePartition(ctx, &wait, im, h.Version, part, internalAllowed)
 		if code == 0 && !validAcks(req.Acks) {
 			code = kerr.InvalidRequiredAcks.Code
 		}
@@ -65,7 +67,7 @@ func (b *Broker) refuseProduce(req *wire.Produce) bool {
 func validAcks(acks int16) bool { return acks >= -1 && acks <= 1 }
 
 // producePartition finds where a part goes.
-func (b *Broker) producePartition(im *metadata.Image, version int16, part *wire.ProducePart, internalAllowed bool) (*partition.Partition, int16) {
+func (b *Broker) producePartition(ctx context.Context, wait *openings, im *metadata.Image, version int16, part *wire.ProducePart, internalAllowed bool) (*partition.Partition, int16) {
 	var t *metadata.Topic
 	var ok bool
 	if version >= 13 {
@@ -78,7 +80,7 @@ func (b *Broker) producePartition(im *metadata.Image, version int16, part *wire.
 	if t.Internal && (!internalAllowed || t.Name == offsetsTopic) { // whose partitions only stand for shards
 		return nil, kerr.InvalidTopicException.Code
 	}
-	p, code := b.partitionOf(t, part.Partition)
+	p, code := wait.partitionOf(ctx, b, t, part.Partition)
 	if code == kerr.NotLeaderForPartition.Code && version >= 10 {
 		if owner, ok := im.Partition(metadata.PartitionID{Topic: t.ID, Partition: part.Partition}); ok && owner.Owner != b.NodeID {
 			part.LeaderID, part.LeaderEpoch = int32(owner.Owner), int32(owner.LeaderEpoch)

@@ -71,6 +71,7 @@ type Set struct {
 
 	mu         sync.RWMutex
 	partitions map[metadata.PartitionID]*Partition
+	opened     chan struct{} // closed at the next opening; nil while nobody waits for one
 }
 
 // NewSet returns an empty set. Run prunes and expires; without it everything else works.
@@ -98,6 +99,10 @@ func (s *Set) Open(state OpenState) (*Partition, error) {
 		return nil, fmt.Errorf("open partition %s: open already", state.ID)
 	}
 	s.partitions[state.ID] = p
+	if s.opened != nil {
+		close(s.opened)
+		s.opened = nil
+	}
 	s.mu.Unlock()
 	if s.failed.Load() != nil { // perhaps too late for Fail to see the new partition
 		p.fail()
@@ -111,6 +116,16 @@ func (s *Set) Get(id metadata.PartitionID) (*Partition, bool) {
 	p := s.partitions[id]
 	s.mu.RUnlock()
 	return p, p != nil
+}
+
+// Opened returns a channel that is closed when the next partition is opened. Who waits for a certain one takes the channel, and then looks.
+func (s *Set) Opened() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.opened == nil {
+		s.opened = make(chan struct{})
+	}
+	return s.opened
 }
 
 // Close removes a partition: appends and reads get ErrClosed, appends in flight are still answered.
