@@ -150,7 +150,7 @@ func (c *Checker) position(op *Op, r *reader, p *partition) {
 	g := c.group(r.group, op.Partition)
 	_, open := g.open[op.Offset]
 	switch {
-	case op.Offset < g.acked && !open:
+	case g.acked >= 0 && op.Offset < g.acked && !open:
 		c.found(OffsetLost, "%s: group %s goes on at %d though its commit of %d was acknowledged", p.name, r.group, op.Offset, g.acked)
 	case op.Offset > g.highest && op.Offset >= 0:
 		c.found(OffsetLost, "%s: group %s goes on at %d though nobody committed more than %d", p.name, r.group, op.Offset, g.highest)
