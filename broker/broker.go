@@ -19,9 +19,8 @@ import (
 )
 
 const (
-	registrationTTL = 10 * time.Second
-	answerWait      = 20 * time.Second // for requests in flight at shutdown
-	cleanupWait     = 10 * time.Second
+	answerWait  = 20 * time.Second // for requests in flight at shutdown
+	cleanupWait = 10 * time.Second
 )
 
 // Info is what a broker tells when it is ready.
@@ -83,7 +82,7 @@ func (b *Broker) prepare() error {
 	if b.memory, err = b.config.fitMemory(int64(b.seams.slabBytes)); err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
-	b.configs, err = configs.New(configs.Options{Static: staticConfigs(b.config), MaxBatchBytes: int64(b.seams.slabBytes - b.seams.slabBytes/128)})
+	b.configs, err = configs.New(configs.Options{Static: staticConfigs(b.config), Durability: b.config.Durability, MaxBatchBytes: int64(b.seams.slabBytes - b.seams.slabBytes/128)})
 	if err != nil {
 		return fmt.Errorf("configuration: kafka: %w", err)
 	}
@@ -295,7 +294,7 @@ func (b *Broker) openParts(ctx, life context.Context, self metadata.Broker, open
 func (b *Broker) register(ctx context.Context, self metadata.Broker) error {
 	self.Token = b.dir.token
 	var err error
-	if b.registration, err = b.meta.Register(ctx, self, registrationTTL); err != nil {
+	if b.registration, err = b.meta.Register(ctx, self, b.config.Lease); err != nil {
 		return fmt.Errorf("register broker %d: %w", b.nodeID, err)
 	}
 	b.incarnation = b.registration.Incarnation

@@ -63,6 +63,10 @@ func (m *mover) step(ctx context.Context) error {
 	if len(m.movedAt) > 2*im.NumPartitions()+1000 {
 		maps.DeleteFunc(m.movedAt, func(id metadata.PartitionID, _ time.Time) bool { _, ok := im.Partition(id); return !ok })
 	}
+	if err := m.ask(ctx); errors.Is(err, metadata.ErrFenced) {
+		b.fail(fmt.Errorf("another broker has taken over what this one had, because it was away for too long; it steps down: %w", err))
+		return nil
+	}
 	controller := im.Controller() == b.nodeID
 	partitions, err := m.partitions(ctx, im, controller)
 	if err != nil {
@@ -127,7 +131,8 @@ func (m *mover) partitions(ctx context.Context, im *metadata.Image, controller b
 	return out, nil
 }
 
-// isSealed tells whether everything that a run has acknowledged is in objects.
+// isSealed tells whether everything that a run has acknowledged is in objects, and sees to it where it can: a run that is not registered any
+// more may still write, but after this nothing that it writes is committed, and nothing acknowledged.
 func (m *mover) isSealed(ctx context.Context, of metadata.Place) (bool, error) {
 	if m.sealed[of] {
 		return true, nil
@@ -137,8 +142,20 @@ func (m *mover) isSealed(ctx context.Context, of metadata.Place) (bool, error) {
 		return false, err
 	}
 	for i := range streams {
-		if streams[i].Epoch == of.Incarnation && streams[i].State != metadata.StreamSealed {
-			return false, nil
+		st := &streams[i]
+		switch {
+		case st.Epoch != of.Incarnation || st.State == metadata.StreamSealed:
+		case st.Class == metadata.ClassObject:
+			b := m.serving.broker
+			fenced, err := b.meta.RecoverStream(ctx, st.ID, b.incarnation)
+			if err == nil {
+				err = b.endObjectStream(ctx, fenced)
+			}
+			if err != nil {
+				return false, fmt.Errorf("recover WAL stream %s: %w", st.ID, err)
+			}
+		default:
+			return false, nil // its tail is on that broker's disk
 		}
 	}
 	m.sealed[of] = true

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tidemarkmq/tidemark/metadata"
 )
 
 // Config is everything that an operator can say of one broker. The `key` tags name the settings in configuration files
@@ -24,7 +26,7 @@ type Config struct {
 	Profiling          bool          `key:"profiling" help:"serve the Go runtime's profiles on the admin listener, below /debug/pprof/, to clients on this machine; mutex and block with ?seconds=N record that long"`
 	Rack               string        `key:"rack" help:"failure domain told to clients"`
 	DataDir            string        `key:"data-dir" help:"folder of the write-ahead log (and, for dev, of etcd and the object store)"`
-	Durability         string        `key:"durability" help:"durability class of topics that do not set tidemark.durability: local"`
+	Durability         string        `key:"durability" help:"durability class of all topics: local acknowledges what is synced to this broker's disk, object what is in the object store"`
 	Etcd               EtcdConfig    `key:"etcd"`
 	ObjectStore        StoreConfig   `key:"object-store"`
 	WAL                WALConfig     `key:"wal"`
@@ -35,7 +37,8 @@ type Config struct {
 	MaxConnections     int           `key:"max-connections" help:"client connections at most"`
 	CheckCompressed    bool          `key:"check-compressed" help:"decompress the batches of producers and check each record, as Kafka does; false saves that CPU, and then a faulty producer can store batches that no consumer can read"`
 	SealBytes          int64         `key:"seal-bytes" help:"records are moved to the object store once this many bytes wait; five times as many may be on their way; 0: 16MiB, or less as memory-bytes says"`
-	SealAge            time.Duration `key:"seal-age" help:"records are moved to the object store once they have waited this long"`
+	Lease              time.Duration `key:"lease" help:"how long the broker counts as live without a sign of life in etcd; then others take over what they can"`
+	SealAge            time.Duration `key:"seal-age" help:"records are moved to the object store once they have waited this long; 0: 5s, or 100ms where that is what they are acknowledged for"`
 	AbsorbEvery        time.Duration `key:"absorb-every" help:"time between publications of partition manifests"`
 	DeleteGrace        time.Duration `key:"delete-grace" help:"time between an object's last mention and its deletion, at least 10s"`
 	DrainTimeout       time.Duration `key:"drain-timeout" help:"time that a stop waits for the object store at most; what is not drained then needs this disk again; 0: as long as it takes"`
@@ -81,12 +84,26 @@ func Default() Config {
 		Etcd:            EtcdConfig{Prefix: "/tidemark"},
 		WAL:             WALConfig{SegmentBytes: 64 << 20, Sync: "auto"},
 		MaxConnections:  10_000,
+		Lease:           5 * time.Second,
 		CheckCompressed: true,
-		SealAge:         5 * time.Second,
 		AbsorbEvery:     5 * time.Minute,
 		DeleteGrace:     10 * time.Minute,
 		Kafka:           map[string]string{},
 	}
+}
+
+// classes are the durability classes that a broker may have.
+var classes = map[string]metadata.Class{"local": metadata.ClassLocal, "object": metadata.ClassObject}
+
+// sealAge is seal-age with its default.
+func (c *Config) sealAge() time.Duration {
+	switch {
+	case c.SealAge > 0:
+		return c.SealAge
+	case classes[c.Durability] == metadata.ClassObject:
+		return 100 * time.Millisecond
+	}
+	return 5 * time.Second
 }
 
 // minDeleteGrace leaves time to store a manifest: one that took longer than half of the grace must not be published any more.
@@ -120,8 +137,9 @@ func (c *Config) Validate() error {
 	if c.DataDir == "" {
 		bad("data-dir", "must be stated")
 	}
-	if c.Durability != "local" {
-		bad("durability", "%q: must be local, the one class that this version serves: records are acknowledged once they are synced to this broker's disk, and a lost disk loses those not yet in the object store", c.Durability)
+	if _, ok := classes[c.Durability]; !ok {
+		bad("durability", "%q: must be stated: local (records are acknowledged once they are synced to this broker's disk, in about a millisecond; a lost disk loses "+
+			"those not yet in the object store) or object (once they are in the object store, in some tenths of a second; a broker and its disk may be lost at any time)", c.Durability)
 	}
 	c.Etcd.validate(bad)
 	if !strings.HasPrefix(c.Etcd.Prefix, "/") {
@@ -146,10 +164,11 @@ func (c *Config) Validate() error {
 		"max-connections":      {int64(c.MaxConnections), 1, 1 << 20},
 		"seal-bytes":           {c.SealBytes, 1 << 20, 1 << 30},
 		"seal-age (ms)":        {c.SealAge.Milliseconds(), 50, 3_600_000},
+		"lease (ms)":           {c.Lease.Milliseconds(), 2000, 120_000},
 		"absorb-every (ms)":    {c.AbsorbEvery.Milliseconds(), 100, 86_400_000},
 		"delete-grace (ms)":    {c.DeleteGrace.Milliseconds(), minDeleteGrace.Milliseconds(), 604_800_000},
 	}
-	for _, key := range []string{"wal.max-bytes", "tail-cache-bytes", "block-cache-bytes", "request-memory-bytes", "seal-bytes"} {
+	for _, key := range []string{"wal.max-bytes", "tail-cache-bytes", "block-cache-bytes", "request-memory-bytes", "seal-bytes", "seal-age (ms)"} {
 		if ranges[key].got == 0 {
 			delete(ranges, key) // left open
 		}

@@ -123,12 +123,13 @@ func (s *serving) start(ctx, life context.Context, listeners []net.Listener) err
 func (s *serving) openLog(ctx, life context.Context) error {
 	b := s.broker
 	// The folder comes first: a recorded stream without a folder is a lost disk, and the next start would refuse it.
-	id := metadata.NewStreamID(b.incarnation, metadata.ClassLocal)
+	class := classes[b.config.Durability]
+	id := metadata.NewStreamID(b.incarnation, class)
 	err := b.dir.files.MkdirAll(b.streamFolder(id))
 	if err != nil {
 		return fmt.Errorf("make the folder of the write-ahead log: %w", err)
 	}
-	if s.stream, err = b.meta.CreateStream(ctx, b.nodeID, b.incarnation, metadata.ClassLocal); err != nil {
+	if s.stream, err = b.meta.CreateStream(ctx, b.nodeID, b.incarnation, class); err != nil {
 		return err
 	}
 	o := b.walOptions(id)
@@ -148,9 +149,13 @@ func (s *serving) openLog(ctx, life context.Context) error {
 	if err != nil {
 		return err
 	}
+	var stream tiering.Stream = s.log
+	if class == metadata.ClassObject {
+		stream = acknowledging{s.log}
+	}
 	s.uploader = tiering.NewUploader(tiering.UploaderOptions{
-		Stream: s.log, StreamID: s.stream.ID, Revision: s.stream.Revision, FirstSeq: 1, Catalog: b.catalog, Store: b.store, Meta: b.meta,
-		InFlight: sealsInMemory, SealBytes: b.config.SealBytes, SealAge: b.config.SealAge, OnCommitted: s.partitions.Committed, Logger: b.logger.With("part", "tiering"),
+		Stream: stream, StreamID: s.stream.ID, Revision: s.stream.Revision, FirstSeq: 1, Catalog: b.catalog, Store: b.store, Meta: b.meta,
+		InFlight: sealsInMemory, SealBytes: b.config.SealBytes, SealAge: b.config.sealAge(), OnCommitted: s.partitions.Committed, Logger: b.logger.With("part", "tiering"),
 	})
 	s.writer = startPart(life, s.log.Run, func(err error) {
 		s.partitions.Fail(err)
@@ -158,6 +163,19 @@ func (s *serving) openLog(ctx, life context.Context) error {
 	})
 	s.upload = startPart(life, s.uploader.Run, func(err error) { b.fail(fmt.Errorf("uploads: %w", err)) })
 	return nil
+}
+
+// acknowledging is the log of a stream of the object class as its uploader sees it: what is written is uploaded, and what is committed is
+// acknowledged.
+type acknowledging struct{ *wal.Log }
+
+// Durable implements tiering.Stream.
+func (a acknowledging) Durable() wal.Position { return a.Written() }
+
+// Trim implements tiering.Stream. The uploader calls it when everything before to is in committed objects.
+func (a acknowledging) Trim(to wal.Position) error {
+	a.Replicated(to)
+	return a.Log.Trim(min(to, a.Log.Durable())) // the acknowledgements are a moment behind; the next trim takes the rest
 }
 
 // brokerInt is a numeric broker config as it stands now.
@@ -359,6 +377,9 @@ func (s *serving) abort(cause error) {
 	cancel(cause)
 	if s.server != nil {
 		_ = s.server.Shutdown(now) // it says that it was cut short, which is what was asked for
+	}
+	if s.log != nil {
+		s.log.Fail(cause) // nothing that waits for the object store will be acknowledged any more
 	}
 	for _, p := range []part{s.moves, s.presence, s.groups, s.upload, s.writer} {
 		if err := p.end(); err != nil && !errors.Is(err, context.Canceled) && !errors.Is(cause, err) {

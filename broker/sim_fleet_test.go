@@ -13,8 +13,9 @@ import (
 // fleet is several machines, each with a disk and a broker, on the etcd and the bucket of one world.
 type fleet struct {
 	*world
-	h    *history
-	runs map[int]*run
+	h     *history
+	runs  map[int]*run
+	every func(*Config)
 }
 
 func newFleet(t *testing.T, ids ...int) *fleet {
@@ -37,6 +38,9 @@ func newFleet(t *testing.T, ids ...int) *fleet {
 func (f *fleet) use(id int) {
 	f.config = func(c *Config) {
 		c.NodeID, c.Listeners = id, []string{fmt.Sprintf("127.0.0.1:%d", 9091+id)}
+		if f.every != nil {
+			f.every(c)
+		}
 	}
 }
 
@@ -170,5 +174,88 @@ func TestSimFleet(t *testing.T) {
 		group.commit(7)
 		group.close()
 		f.finish(4)
+	})
+}
+
+// wipe kills a broker and takes its disk away. It does not come back.
+func (f *fleet) wipe(id int) {
+	r := f.runs[id]
+	r.crash()
+	<-r.done
+	delete(f.runs, id)
+}
+
+// TestSimFleetObject: brokers of the object class die with their disks while producers and groups go on; nothing that was acknowledged is lost,
+// and others serve what they had as soon as their leases have run out.
+func TestSimFleetObject(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		f.every = func(c *Config) { c.Durability, c.SealAge, c.Lease = "object", 50*time.Millisecond, 2*time.Second }
+		f.add(1)
+		f.add(2)
+		f.createTopic("a", 8)
+		var parts []tp
+		for i := range int32(8) {
+			parts = append(parts, tp{"a", i})
+		}
+		var clients sync.WaitGroup
+		for i := range 2 {
+			p := library{h: f.h, name: fmt.Sprintf("p%d", i), parts: parts[i*2 : i*2+6], records: 300, pause: 200 * time.Millisecond}
+			clients.Go(p.run)
+		}
+		group := f.h.groupOf("g", parts)
+		group.commit(1)
+		time.Sleep(2 * time.Second)
+		f.wipe(1)
+		f.awaitOwned("after the first loss", 3*time.Second, func(n map[int]int) bool { return n[2] == 58 })
+		group.commit(2)
+		f.add(3)
+		f.awaitOwned("a newcomer", 10*time.Second, func(n map[int]int) bool { return n[2] > 20 && n[3] > 20 })
+		group.commit(3)
+		f.wipe(2)
+		f.awaitOwned("after the second loss", 3*time.Second, func(n map[int]int) bool { return n[3] == 58 })
+		f.crash(3, time.Second) // and one that comes back to its disk
+		group.commit(4)
+		clients.Wait()
+		group.close()
+		f.finish(3)
+	})
+}
+
+// TestSimFleetZombie: a broker that cannot reach etcd for longer than its lease, and then can, acknowledges nothing of what others have taken over,
+// and steps down.
+func TestSimFleetZombie(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		f.every = func(c *Config) { c.Durability, c.SealAge, c.Lease = "object", 50*time.Millisecond, 2*time.Second }
+		f.add(1)
+		f.add(2)
+		f.createTopic("a", 8)
+		var parts []tp
+		for i := range int32(8) {
+			parts = append(parts, tp{"a", i})
+		}
+		p := library{h: f.h, name: "p", parts: parts, records: 200, pause: 200 * time.Millisecond}
+		var clients sync.WaitGroup
+		clients.Go(p.run)
+		time.Sleep(2 * time.Second)
+		zombie := f.runs[1]
+		zombie.partitioned.Store(true)
+		delete(f.runs, 1)
+		f.awaitOwned("without the zombie", 4*time.Second, func(n map[int]int) bool { return n[2] == 8 })
+		time.Sleep(5 * time.Second)
+		zombie.partitioned.Store(false)
+		select {
+		case <-zombie.done:
+			if zombie.err == nil {
+				t.Error("the zombie ended without an error")
+			}
+		case <-time.After(30 * time.Second):
+			t.Error("the zombie does not step down")
+			zombie.crash()
+			<-zombie.done
+		}
+		clients.Wait()
+		f.finish(2)
 	})
 }

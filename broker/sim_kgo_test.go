@@ -58,6 +58,13 @@ func (p *library) run() {
 		case <-ctx.Done():
 		}
 	}()
+	// franz-go asks for it under a mutex, for which the senders to other brokers would wait; in a bubble no time passes then.
+	for {
+		if _, _, err := cl.ProducerID(ctx); err == nil || ctx.Err() != nil {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
 	var under sync.WaitGroup
 	for seq := range p.records {
 		for _, part := range p.parts {

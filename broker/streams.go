@@ -22,8 +22,13 @@ func (b *Broker) streamFolder(id metadata.StreamID) string {
 
 func (b *Broker) walOptions(id metadata.StreamID) wal.Options {
 	mode := map[string]wal.SyncMode{"auto": wal.SyncAuto, "direct": wal.SyncDirect, "data": wal.SyncData}[b.config.WAL.Sync]
+	object := id.Class() == metadata.ClassObject
+	if object {
+		mode = wal.SyncNone // what counts is in the object store; the log is where it waits
+	}
 	return wal.Options{
-		FS: b.dir.files, Dir: b.streamFolder(id), FreeDir: filepath.Join(b.dir.wal(), freeFolder), Epoch: uint64(id.Epoch()), Owner: b.streamOwner(),
+		Replicated: object,
+		FS:         b.dir.files, Dir: b.streamFolder(id), FreeDir: filepath.Join(b.dir.wal(), freeFolder), Epoch: uint64(id.Epoch()), Owner: b.streamOwner(),
 		SegmentBytes: b.config.WAL.SegmentBytes, SlabBytes: b.seams.slabBytes, SlabCount: int(b.config.TailCacheBytes / int64(b.seams.slabBytes)),
 		MaxBytes: b.config.WAL.MaxBytes, MinEntryBytes: b.memory.chargeBytes, Sync: mode, Logger: b.logger.With("part", "wal"),
 	}
@@ -59,6 +64,9 @@ func (b *Broker) recoverStream(ctx context.Context, s metadata.StreamState) erro
 	if err != nil {
 		return err
 	}
+	if s.Class == metadata.ClassObject {
+		return b.endObjectStream(ctx, state)
+	}
 	dead, err := wal.Recover(b.walOptions(s.ID))
 	if errors.Is(err, fs.ErrNotExist) {
 		return b.missingStream(ctx, *state, logger)
@@ -92,6 +100,12 @@ func (b *Broker) recoverStream(ctx context.Context, s metadata.StreamState) erro
 		logger.Warn("remove the drained segments; the next start tries again", "error", err)
 	}
 	return nil
+}
+
+// endObjectStream seals a fenced stream of the object class where its objects end: nothing beyond was acknowledged, whatever a disk has.
+func (b *Broker) endObjectStream(ctx context.Context, fenced *metadata.StreamState) error {
+	b.logger.Info("sealing the stream of a run that is over", "stream", fenced.ID.String(), "at", fenced.Committed)
+	return b.meta.SealStream(ctx, fenced.ID, fenced.Revision, fenced.Committed)
 }
 
 // missingSegments decides about a stream whose oldest segments are gone although their records were not in the object store yet.

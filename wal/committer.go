@@ -258,10 +258,7 @@ func (l *Log) finish(g *group) error {
 	l.grantLocked()
 	l.mu.Unlock()
 	if err == nil {
-		select {
-		case l.advanced <- struct{}{}:
-		default:
-		}
+		l.signal()
 	}
 	return err
 }

@@ -13,6 +13,14 @@ func (l *Log) Written() Position {
 	return Position(l.written.Load())
 }
 
+// signal tells the receiver of Advanced.
+func (l *Log) signal() {
+	select {
+	case l.advanced <- struct{}{}:
+	default:
+	}
+}
+
 // Replicated says that enough others hold everything before to, durably and for good. Entries before it complete once they are durable
 // here too. Only with Options.Replicated; a lower position than before changes nothing. Safe for concurrent use.
 func (l *Log) Replicated(to Position) {
@@ -66,6 +74,7 @@ func (l *Log) landed(g *group) {
 	if l.err == nil {
 		g.segment.committed(g.pos, g.end())
 		l.written.Store(uint64(g.end()))
+		l.signal()
 	}
 	l.wakeFollowersLocked()
 }

@@ -272,7 +272,7 @@ func (l *Log) pace(took time.Duration) {
 // completed group.
 func (l *Log) Durable() Position { return Position(l.durable.Load()) }
 
-// Advanced receives after Durable grew; it holds one signal, for one receiver.
+// Advanced receives after Durable or Written grew; it holds one signal, for one receiver.
 func (l *Log) Advanced() <-chan struct{} { return l.advanced }
 
 // Epoch is Options.Epoch.

@@ -201,12 +201,12 @@ func (l *Log) ReadEntry(ctx context.Context, pos Position, p []byte) error {
 	return l.segs.readEntry(ctx, pos, p)
 }
 
-// Scan calls fn for the durable entries whose data begins in [from, to), in order, from memory where they are still
-// there and from the files otherwise. to must not be beyond Durable; from need not be the position of an entry. An error
+// Scan calls fn for the written entries whose data begins in [from, to), in order, from memory where they are still
+// there and from the files otherwise. to must not be beyond Written; from need not be the position of an entry. An error
 // of fn ends the scan and is returned as it is. Memory is pinned only while fn runs.
 func (l *Log) Scan(ctx context.Context, from, to Position, fn func(Entry) error) error {
-	if durable := l.Durable(); to > durable {
-		return fmt.Errorf("wal scan to %d: only durable up to %d", to, durable)
+	if written := l.Written(); to > written {
+		return fmt.Errorf("wal scan to %d: only durable up to %d", to, written)
 	}
 	return l.segs.scan(ctx, from, to, fn, func(pos Position) (Position, error) {
 		l.mu.Lock()

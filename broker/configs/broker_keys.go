@@ -16,11 +16,11 @@ const (
 
 // brokerKeys is the table of broker configs: those that Tidemark follows, and those that Kafka's tools and clients read or write.
 // Settings of Kafka's own machinery (ZooKeeper, KRaft, replica fetchers, the log cleaner's threads) are left out.
-func brokerKeys() []Key {
+func brokerKeys(class string) []Key {
 	keys := brokerNodeKeys()
 	keys = append(keys, brokerSocketKeys()...)
 	keys = append(keys, brokerTopicKeys()...)
-	keys = append(keys, brokerLogKeys()...)
+	keys = append(keys, brokerLogKeys(class)...)
 	keys = append(keys, brokerGroupKeys()...)
 	return append(keys, brokerTransactionKeys()...)
 }
@@ -73,9 +73,9 @@ func brokerTopicKeys() []Key {
 }
 
 // brokerLogKeys are the defaults of the topic configs. Those that a topic key names as its first synonym are dynamic.
-func brokerLogKeys() []Key {
+func brokerLogKeys(class string) []Key {
 	var keys []Key
-	for _, t := range topicKeys() {
+	for _, t := range topicKeys(class) {
 		for i, s := range t.Synonyms {
 			k := Key{Name: s.Name, Type: t.Type, Default: t.Default, Doc: "The default of " + t.Name + ". " + t.Doc, rule: t.rule}
 			switch {

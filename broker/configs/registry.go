@@ -17,6 +17,8 @@ type Options struct {
 	Static map[string]string
 	// MaxBatchBytes is the largest batch that the write-ahead log takes; 0 = DefaultMaxBatchBytes.
 	MaxBatchBytes int64
+	// Durability is the class of the brokers' streams, and so of every topic: "" = local.
+	Durability string
 }
 
 // Registry is the table of configs and this broker's static values. It is immutable and safe for concurrent use.
@@ -39,8 +41,11 @@ func New(o Options) (*Registry, error) {
 		o.MaxBatchBytes = DefaultMaxBatchBytes
 	}
 	r := &Registry{static: make(map[string]string, len(o.Static)), maxBatchBytes: o.MaxBatchBytes}
-	r.topic, r.topicNames = index(topicKeys(), r.boundBatch)
-	r.broker, r.brokerNames = index(brokerKeys(), r.boundBatch)
+	if o.Durability == "" {
+		o.Durability = "local"
+	}
+	r.topic, r.topicNames = index(topicKeys(o.Durability), r.boundBatch)
+	r.broker, r.brokerNames = index(brokerKeys(o.Durability), r.boundBatch)
 	for name, text := range o.Static {
 		k, ok := r.broker[name]
 		if !ok {

@@ -24,15 +24,19 @@ func logPrefix(name string) []Synonym {
 	return []Synonym{{Name: "log." + name}}
 }
 
-// durability accepts the classes that this version can keep its word on.
-func durability(name string, v value) error {
-	switch v.(string) {
-	case "local":
-		return nil
-	case "quorum", "object":
-		return invalid(name, v.(string), "this version of Tidemark has the durability class local only; quorum and object are not available yet")
+// durability accepts the class that the brokers of this cluster have: a topic cannot choose another in this version.
+func durability(class string) func(string, value) error {
+	return func(name string, v value) error {
+		switch got := v.(string); got {
+		case class:
+			return nil
+		case "local", "object":
+			return invalid(name, got, "the brokers of this cluster have the durability class "+class+", which holds for all topics in this version of Tidemark")
+		case "quorum":
+			return invalid(name, got, "this version of Tidemark has the durability classes local and object; quorum is not available yet")
+		}
+		return invalid(name, v.(string), "String must be one of: local, object")
 	}
-	return invalid(name, v.(string), "String must be one of: local")
 }
 
 // remoteStorage refuses true: tiering is not a choice per topic here.
@@ -46,8 +50,8 @@ func remoteStorage(name string, v value) error {
 var compressionTypes = oneOf("uncompressed", "zstd", "lz4", "snappy", "gzip", "producer")
 
 // topicKeys is the table of topic configs. The bound of max.message.bytes is set by New.
-func topicKeys() []Key {
-	return append(topicCleanupKeys(), append(topicMessageKeys(), topicStorageKeys()...)...)
+func topicKeys(class string) []Key {
+	return append(topicCleanupKeys(), append(topicMessageKeys(class), topicStorageKeys()...)...)
 }
 
 func topicCleanupKeys() []Key {
@@ -70,7 +74,7 @@ func topicCleanupKeys() []Key {
 	}
 }
 
-func topicMessageKeys() []Key {
+func topicMessageKeys(class string) []Key {
 	return []Key{
 		{Name: MaxMessageBytes, Type: Int, Default: "1048588", rule: atLeast(0), Synonyms: same("message.max.bytes"),
 			Doc: "The largest record batch, after compression, that a producer may send, in bytes."},
@@ -90,8 +94,8 @@ func topicMessageKeys() []Key {
 			Doc: "How far in the future a CreateTime may lie, in milliseconds, before the batch is refused."},
 		{Name: "min.insync.replicas", Type: Int, Default: "1", rule: between(1, math.MaxInt32), Synonyms: same("min.insync.replicas"),
 			Doc: "Kafka's count of replicas that must have a write. Durability here is chosen with tidemark.durability." + noEffect},
-		{Name: Durability, Type: String, Default: "local", rule: durability, Synonyms: same(Durability),
-			Doc: "When a write is acknowledged. local: after it was synced to the owner's own write-ahead log, which survives a crash and not the loss of that disk."},
+		{Name: Durability, Type: String, Default: class, rule: durability(class), Synonyms: same(Durability),
+			Doc: "When a write is acknowledged. local: after it was synced to the owner's own write-ahead log, which survives a crash and not the loss of that disk. object: after it was committed to the object store, which survives the loss of any broker."},
 	}
 }
 
