@@ -29,8 +29,8 @@ type Encoder struct{ at time.Duration }
 // the one before becomes that one's.
 func (e *Encoder) Append(b []byte, op *Op) []byte {
 	b = append(b, byte(op.Kind))
-	step := max(0, op.At-e.at) / time.Microsecond
-	e.at += step * time.Microsecond
+	step := max(0, op.At-e.at).Microseconds()
+	e.at += time.Duration(step) * time.Microsecond
 	b = binary.AppendUvarint(b, uint64(step))
 	for _, f := range fields[op.Kind] {
 		switch f {

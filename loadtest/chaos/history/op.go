@@ -7,8 +7,7 @@ package history
 
 import "time"
 
-// Producer, Reader and Partition are numbers that a history declares before it uses them. A reader is one consumer, whatever
-// partitions it reads.
+// These are numbers that a history declares before it uses them. A reader is one consumer, whatever partitions it reads.
 type (
 	Producer  uint32
 	Reader    uint32
