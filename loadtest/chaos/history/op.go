@@ -7,12 +7,14 @@ package history
 
 import "time"
 
-// These are numbers that a history declares before it uses them. A reader is one consumer, whatever partitions it reads.
-type (
-	Producer  uint32
-	Reader    uint32
-	Partition uint32
-)
+// Producer is the number of a producer; a history declares it before it uses it.
+type Producer uint32
+
+// Reader is the number of a consumer, whatever partitions it reads, declared likewise.
+type Reader uint32
+
+// Partition is the number of a partition, declared likewise.
+type Partition uint32
 
 // Kind tells operations apart. The numbers are part of the format.
 type Kind uint8
