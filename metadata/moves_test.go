@@ -217,6 +217,7 @@ func TestResumePartitions(t *testing.T) {
 		h.must(s2.AcquirePartitions(h.Context(), 2, inc2, ids[:2]))
 		h.must(h.reg.Close(h.Context()))
 		again := h.register(h.s, Broker{ID: 1, Token: "data-1"}).Incarnation
+		synctest.Wait()
 		err := h.s.ResumePartitions(h.Context(), 1, again, ids)
 		var p *PartialError
 		if !errors.As(err, &p) || !errors.Is(p.Errors[0], ErrConflict) || !errors.Is(p.Errors[1], ErrConflict) || len(p.Errors) != 2 {
@@ -249,6 +250,7 @@ func TestTakeShards(t *testing.T) {
 		for range 2 {
 			h.must(s2.TakeShards(h.Context(), from, takeovers))
 		}
+		synctest.Wait() // h.s hears of it by its watch
 		for _, id := range ids {
 			if p := h.partition(id); p.Owner != 2 || p.OwnerIncarnation != inc2 || p.LeaderEpoch != 1 {
 				h.Fatalf("%+v", p)
