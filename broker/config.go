@@ -34,6 +34,7 @@ type Config struct {
 	TailCacheBytes     int64         `key:"tail-cache-bytes" help:"memory for the newest records, outside the Go heap; 0: 128MiB, or less as memory-bytes says"`
 	BlockCacheBytes    int64         `key:"block-cache-bytes" help:"memory for blocks read from the object store, and a quarter more for indexes; 0: 128MiB, or less as memory-bytes says"`
 	RequestMemoryBytes int64         `key:"request-memory-bytes" help:"memory for requests being read, over all connections, and as a measure of that for decoded ones and for answers; 0: 256MiB, or less as memory-bytes says"`
+	NetworkBytes       int64         `key:"network-bytes-per-second" help:"what this machine's network moves, both directions together, for the metric tidemark.broker.utilization; 0: not counted"`
 	MaxConnections     int           `key:"max-connections" help:"client connections at most"`
 	CheckCompressed    bool          `key:"check-compressed" help:"decompress the batches of producers and check each record, as Kafka does; false saves that CPU, and then a faulty producer can store batches that no consumer can read"`
 	SealBytes          int64         `key:"seal-bytes" help:"records are moved to the object store once this many bytes wait; five times as many may be on their way; 0: 16MiB, or less as memory-bytes says"`
@@ -154,19 +155,20 @@ func (c *Config) Validate() error {
 		bad("wal.sync", "%q is none of auto, direct, data", c.WAL.Sync)
 	}
 	ranges := map[string]struct{ got, least, most int64 }{
-		"node-id":              {int64(max(c.NodeID, 0)), 0, 1<<31 - 1},
-		"wal.segment-bytes":    {c.WAL.SegmentBytes, 16 << 20, 4 << 30},
-		"memory-bytes":         {c.MemoryBytes, 0, 1 << 50},
-		"wal.max-bytes":        {c.WAL.MaxBytes, 4 * c.WAL.SegmentBytes, 1 << 50},
-		"tail-cache-bytes":     {c.TailCacheBytes, leastTailBytes, 1 << 40},
-		"block-cache-bytes":    {c.BlockCacheBytes, leastCacheBytes, 1 << 40},
-		"request-memory-bytes": {c.RequestMemoryBytes, leastCacheBytes, 1 << 40},
-		"max-connections":      {int64(c.MaxConnections), 1, 1 << 20},
-		"seal-bytes":           {c.SealBytes, 1 << 20, 1 << 30},
-		"seal-age (ms)":        {c.SealAge.Milliseconds(), 50, 3_600_000},
-		"lease (ms)":           {c.Lease.Milliseconds(), 2000, 120_000},
-		"absorb-every (ms)":    {c.AbsorbEvery.Milliseconds(), 100, 86_400_000},
-		"delete-grace (ms)":    {c.DeleteGrace.Milliseconds(), minDeleteGrace.Milliseconds(), 604_800_000},
+		"node-id":                  {int64(max(c.NodeID, 0)), 0, 1<<31 - 1},
+		"wal.segment-bytes":        {c.WAL.SegmentBytes, 16 << 20, 4 << 30},
+		"memory-bytes":             {c.MemoryBytes, 0, 1 << 50},
+		"wal.max-bytes":            {c.WAL.MaxBytes, 4 * c.WAL.SegmentBytes, 1 << 50},
+		"tail-cache-bytes":         {c.TailCacheBytes, leastTailBytes, 1 << 40},
+		"block-cache-bytes":        {c.BlockCacheBytes, leastCacheBytes, 1 << 40},
+		"request-memory-bytes":     {c.RequestMemoryBytes, leastCacheBytes, 1 << 40},
+		"network-bytes-per-second": {c.NetworkBytes, 0, 1 << 50},
+		"max-connections":          {int64(c.MaxConnections), 1, 1 << 20},
+		"seal-bytes":               {c.SealBytes, 1 << 20, 1 << 30},
+		"seal-age (ms)":            {c.SealAge.Milliseconds(), 50, 3_600_000},
+		"lease (ms)":               {c.Lease.Milliseconds(), 2000, 120_000},
+		"absorb-every (ms)":        {c.AbsorbEvery.Milliseconds(), 100, 86_400_000},
+		"delete-grace (ms)":        {c.DeleteGrace.Milliseconds(), minDeleteGrace.Milliseconds(), 604_800_000},
 	}
 	for _, key := range []string{"wal.max-bytes", "tail-cache-bytes", "block-cache-bytes", "request-memory-bytes", "seal-bytes", "seal-age (ms)"} {
 		if ranges[key].got == 0 {

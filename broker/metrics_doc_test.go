@@ -91,6 +91,12 @@ func (m *recordingMeter) Int64ObservableGauge(name string, o ...metric.Int64Obse
 	return m.Meter.Int64ObservableGauge(name, o...)
 }
 
+func (m *recordingMeter) Float64ObservableGauge(name string, o ...metric.Float64ObservableGaugeOption) (metric.Float64ObservableGauge, error) {
+	c := metric.NewFloat64ObservableGaugeConfig(o...)
+	m.note(name, "gauge", c.Unit(), c.Description())
+	return m.Meter.Float64ObservableGauge(name, o...)
+}
+
 // devConfig is what `tidemark dev` runs, on free ports.
 func devConfig(dir string) Config {
 	c := Default()

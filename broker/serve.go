@@ -114,6 +114,13 @@ func (s *serving) start(ctx, life context.Context, listeners []net.Listener) err
 	if err := s.startServer(life, h, listeners); err != nil {
 		return err
 	}
+	use := &utilization{
+		requests: s.server.Usage, log: s.log.Stats, cpuTime: processCPU, logBytes: b.config.WAL.MaxBytes, networkBytes: b.config.NetworkBytes,
+	}
+	if err := use.register(b.meter); err != nil {
+		return err
+	}
+	b.spawn(life, "utilization", use.run)
 	m := &mover{serving: s, shards: shards, movedAt: map[metadata.PartitionID]time.Time{}, sealed: map[metadata.Place]bool{}}
 	s.moves = startPart(life, m.run, b.fail)
 	return nil
