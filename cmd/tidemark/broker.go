@@ -46,6 +46,7 @@ func runDev(args []string) error {
 	fs := flag.NewFlagSet("dev", flag.ContinueOnError)
 	listen := fs.String("listen", "", "address to serve Kafka clients on; port 0 lets the system choose (default 127.0.0.1:9092)")
 	brokers := fs.Int("brokers", 1, "run a cluster of so many brokers, each a process of its own, at the given port and those after it")
+	restart := fs.Bool("restart", true, "start a broker of such a cluster again when it was killed")
 	member := fs.Int("member", 0, "be one broker of such a cluster; the process that runs the cluster states it")
 	socket := fs.String("etcd-socket", "", "where that process's etcd is")
 	newLogger := logFlags(fs, "warn")
@@ -83,7 +84,7 @@ func runDev(args []string) error {
 	case *member > 0:
 		return runMember(c, newLogger, *member, *socket)
 	case *brokers > 1:
-		return runCluster(c, newLogger, *brokers, args)
+		return runCluster(c, newLogger, *brokers, *restart, args)
 	}
 	return run(c, newLogger, func(info broker.Info) { greet(info) })
 }

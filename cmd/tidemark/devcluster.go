@@ -82,14 +82,15 @@ func memberListen(listeners []string, member int) (string, error) {
 
 // devCluster is a cluster of broker processes under this one, which runs their etcd.
 type devCluster struct {
-	args   []string // of this process
-	socket string
-	logger *slog.Logger
-	tell   sync.Mutex // one line at a time
+	args    []string // of this process
+	restart bool
+	socket  string
+	logger  *slog.Logger
+	tell    sync.Mutex // one line at a time
 }
 
-// runCluster runs brokers until a signal comes, starting again those that are killed, and ends when all have drained.
-func runCluster(c broker.Config, newLogger loggerMaker, brokers int, args []string) (err error) {
+// runCluster runs brokers until a signal comes, starting again those that are killed if restart is set, and ends when all have drained.
+func runCluster(c broker.Config, newLogger loggerMaker, brokers int, restart bool, args []string) (err error) {
 	logger, err := newLogger()
 	if err != nil {
 		return err
@@ -102,7 +103,7 @@ func runCluster(c broker.Config, newLogger loggerMaker, brokers int, args []stri
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	d := &devCluster{args: args, socket: filepath.Join(dir, "etcd"), logger: logger}
+	d := &devCluster{args: args, restart: restart, socket: filepath.Join(dir, "etcd"), logger: logger}
 	etcd, err := etcdembed.Start(ctx, etcdembed.Options{Dir: filepath.Join(c.DataDir, "etcd"), Socket: d.socket, Logger: logger.With("part", "etcd")})
 	if err != nil {
 		return err
@@ -176,6 +177,10 @@ func (d *devCluster) keep(ctx context.Context, member int, up chan<- started, fa
 			failed <- fmt.Errorf("broker %d: %w", member, err)
 			return
 		}
+		if !d.restart {
+			failed <- fmt.Errorf("broker %d is gone: %w", member, err)
+			return
+		}
 		d.say(fmt.Sprintf("broker %d is gone (%v); it is started again", member, err))
 		select {
 		case <-time.After(memberRestart):
@@ -219,7 +224,7 @@ const clusterGreeting = `%s%s
 
 A Tidemark cluster is ready: %d brokers, each a process of its own, with one etcd and one object store in %s.
 %s
-To see it survive, kill one while clients are busy; it is started again and recovers its log. Or tell one to leave: it hands its partitions
+To see it survive, kill one while clients are busy; it is started again (unless --restart=false) and recovers its log. Or tell one to leave: it hands its partitions
 to the others first. Stop all with Ctrl-C.
 
 `
