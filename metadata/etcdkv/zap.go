@@ -2,10 +2,14 @@ package etcdkv
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"slices"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // ZapLogger returns a zap logger for etcd's libraries that writes to l what is of warning level and above; etcd's info
@@ -16,6 +20,14 @@ func ZapLogger(l *slog.Logger) *zap.Logger {
 
 // firstStart are messages of an embedded server about a folder that nothing was written to yet: they are no news to anybody.
 var firstStart = map[string]bool{"Failed to detect schema version": true, "failed to update storage version": true}
+
+// canceled tells whether what failed was a call that its caller gave up.
+func canceled(fields []zapcore.Field) bool {
+	return slices.ContainsFunc(fields, func(f zapcore.Field) bool {
+		err, ok := f.Interface.(error)
+		return ok && (errors.Is(err, context.Canceled) || status.Code(err) == codes.Canceled)
+	})
+}
 
 // slogCore is a zapcore.Core that forwards to a slog handler. Immutable, safe for concurrent use.
 type slogCore struct {
@@ -44,7 +56,7 @@ func (c *slogCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.Che
 // Write implements zapcore.Core.
 func (c *slogCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	level := slogLevel(e.Level)
-	if firstStart[e.Message] {
+	if firstStart[e.Message] || e.Message == "retrying of unary invoker failed" && canceled(fields) {
 		level = slog.LevelDebug
 		if !c.handler.Enabled(context.Background(), level) {
 			return nil
