@@ -27,6 +27,9 @@ type mover struct {
 	shards  *shards
 	movedAt map[metadata.PartitionID]time.Time // when this run got or tried to give away a partition
 	sealed  map[metadata.Place]bool            // dead runs of which everything is in objects
+	// busy says that the last plan had work, or could have: then the next tick plans again though nothing has changed. A plan of a large cluster
+	// takes a while, and a quiet one needs none.
+	busy bool
 }
 
 // run plans and moves until ctx is done.
@@ -39,6 +42,7 @@ func (m *mover) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-changes:
+			m.busy = true
 		case <-tick.C:
 		}
 		if err := m.step(ctx); err != nil && ctx.Err() == nil {
@@ -53,7 +57,7 @@ func (m *mover) run(ctx context.Context) error {
 }
 
 // step makes a plan and carries out this broker's part of it.
-func (m *mover) step(ctx context.Context) error {
+func (m *mover) step(ctx context.Context) (err error) {
 	b := m.serving.broker
 	im := b.meta.Image()
 	brokers := handler.Placeable(im)
@@ -67,6 +71,11 @@ func (m *mover) step(ctx context.Context) error {
 		b.fail(fmt.Errorf("another broker has taken over what this one had, because it was away for too long; it steps down: %w", err))
 		return nil
 	}
+	if !m.busy {
+		return nil
+	}
+	m.busy = false
+	defer func() { m.busy = m.busy || err != nil }()
 	controller := im.Controller() == b.nodeID
 	partitions, err := m.partitions(ctx, im, controller)
 	if err != nil {
@@ -74,8 +83,10 @@ func (m *mover) step(ctx context.Context) error {
 	}
 	self := metadata.Place{Broker: b.nodeID, Incarnation: b.incarnation}
 	var give []placement.Move
+	moves := placement.Plan(time.Now(), brokers, partitions, placement.DefaultLimits)
+	m.busy = m.busy || len(moves) > 0
 	take := map[metadata.Place][]metadata.Takeover{}
-	for _, move := range placement.Plan(time.Now(), brokers, partitions, placement.DefaultLimits) {
+	for _, move := range moves {
 		switch {
 		case move.Reason == placement.OwnerGone && controller:
 			take[move.From] = append(take[move.From], metadata.Takeover{Partition: move.Partition, To: move.To.Broker, ToIncarnation: move.To.Incarnation})
@@ -113,8 +124,10 @@ func (m *mover) partitions(ctx context.Context, im *metadata.Image, controller b
 		shards := handler.IsShards(t)
 		for _, p := range im.PartitionsOf(t.ID) {
 			q := placement.Partition{ID: p.ID, Owner: metadata.Place{Broker: p.Owner, Incarnation: p.OwnerIncarnation}, Wish: metadata.NoBroker, MovedAt: m.movedAt[p.ID]}
+			m.busy = m.busy || time.Since(q.MovedAt) < placement.DefaultLimits.Cooldown
 			// A broker that is back under another incarnation takes what is its own by itself.
 			if _, live := im.Broker(p.Owner); !live && controller {
+				m.busy = true
 				sealed, seen := known[q.Owner]
 				if !seen && !shards {
 					var err error

@@ -47,7 +47,13 @@ func (m *mover) handOver(ctx context.Context, moves []placement.Move) (err error
 	if err != nil {
 		return err
 	}
-	defer resumeShards()
+	defer func() {
+		resumeShards()
+		if again := m.shards.follow(ctx); again != nil && ctx.Err() == nil { // those that stay are coordinated here again
+			b.logger.Warn("groups that were to be handed over cannot be loaded again; trying again", "error", again)
+			m.shards.again()
+		}
+	}()
 	paused := time.Now()
 	for _, p := range open {
 		p.Pause()

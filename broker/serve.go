@@ -121,7 +121,7 @@ func (s *serving) start(ctx, life context.Context, listeners []net.Listener) err
 		return err
 	}
 	b.spawn(life, "utilization", use.run)
-	m := &mover{serving: s, shards: shards, movedAt: map[metadata.PartitionID]time.Time{}, sealed: map[metadata.Place]bool{}}
+	m := &mover{serving: s, shards: shards, movedAt: map[metadata.PartitionID]time.Time{}, sealed: map[metadata.Place]bool{}, busy: true}
 	s.moves = startPart(life, m.run, b.fail)
 	return nil
 }

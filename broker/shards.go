@@ -12,6 +12,9 @@ import (
 	"github.com/tidemarkmq/tidemark/metadata"
 )
 
+// shardsPause is between attempts to load groups.
+const shardsPause = time.Second
+
 // shards keeps the group coordinator in step with who owns the partitions of __consumer_offsets. They hold no records: to own one is to
 // coordinate the groups that Kafka would keep in it. So shards are placed, moved and taken over like all partitions, and every write of
 // the coordinator compares the partition's record, which changes with its owner.
@@ -21,12 +24,16 @@ type shards struct {
 
 	fences [group.NumShards]atomic.Pointer[metadata.Fence] // nil: not ours
 
+	retry chan struct{} // holds a token when follow should be tried again
+
 	turn   chan struct{} // holds a token while shards are loaded or dropped; guards the next two
 	epochs [group.NumShards]metadata.LeaderEpoch
 	served [group.NumShards]bool
 }
 
-func newShards(b *Broker) *shards { return &shards{broker: b, turn: make(chan struct{}, 1)} }
+func newShards(b *Broker) *shards {
+	return &shards{broker: b, turn: make(chan struct{}, 1), retry: make(chan struct{}, 1)}
+}
 
 // fenceOf is what a write of a group compares.
 func (s *shards) fenceOf(id string) metadata.Fence {
@@ -125,6 +132,14 @@ func (s *shards) release(ctx context.Context, partitions map[metadata.PartitionI
 	return s.unlock, nil
 }
 
+// again makes run try once more, after a while.
+func (s *shards) again() {
+	select {
+	case s.retry <- struct{}{}:
+	default:
+	}
+}
+
 // run follows the metadata until ctx is done.
 func (s *shards) run(ctx context.Context) error {
 	changes := s.broker.meta.Changes(ctx)
@@ -132,12 +147,13 @@ func (s *shards) run(ctx context.Context) error {
 		var again <-chan time.Time
 		if err := s.follow(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
 			s.broker.logger.Warn("groups cannot be loaded; trying again", "error", err)
-			again = time.After(time.Second)
+			again = time.After(shardsPause)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changes:
+		case <-s.retry:
 		case <-again:
 		}
 	}

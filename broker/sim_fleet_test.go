@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tidemarkmq/tidemark/metadata"
+	"github.com/tidemarkmq/tidemark/objectstore/faulty"
 	"github.com/tidemarkmq/tidemark/wal/crashfs"
 )
 
@@ -257,5 +258,41 @@ func TestSimFleetZombie(t *testing.T) {
 		}
 		clients.Wait()
 		f.finish(2)
+	})
+}
+
+// TestSimFleetStoreAway: a broker that is to leave while the object store is away goes on serving, groups too, and leaves once the store is back.
+func TestSimFleetStoreAway(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t, 1, 2)
+		f.createTopic("a", 8)
+		var parts []tp
+		for i := range int32(8) {
+			parts = append(parts, tp{"a", i})
+		}
+		p := library{h: f.h, name: "p", parts: parts, records: 300, pause: 500 * time.Millisecond}
+		var clients sync.WaitGroup
+		clients.Go(p.run)
+		group := f.h.groupOf("g", parts)
+		group.commit(1)
+		time.Sleep(2 * time.Second)
+		f.store.Script(faulty.Rule{Count: faulty.Forever, Fault: faulty.Throttled})
+		leaver := f.runs[2]
+		leaver.stop()
+		for i := range int64(12) {
+			time.Sleep(10 * time.Second)
+			group.commit(2 + i)
+		}
+		select {
+		case <-leaver.done:
+			t.Errorf("broker 2 left without a store: %v", leaver.err)
+		default:
+		}
+		f.store.Script()
+		f.leave(2)
+		group.commit(20)
+		clients.Wait()
+		group.close()
+		f.finish(1)
 	})
 }
