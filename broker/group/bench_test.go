@@ -32,22 +32,40 @@ func benchmarkCommit(b *testing.B, takes time.Duration, clients int) {
 	b.ReportMetric(float64(b.N)/float64(max(1, store.calls["CommitOffsets"])), "commits/call")
 }
 
-// BenchmarkCommitEtcd is the same over the metadata store on an embedded etcd, fsync and all.
+// BenchmarkCommitEtcd is the same over the metadata store on an embedded etcd, fsync and all: with the fences of 50 shards, as brokers write, and
+// without any.
 func BenchmarkCommitEtcd(b *testing.B) {
-	for _, clients := range []int{1, 100, 1000} {
-		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
-			etcd, err := etcdembed.Start(b.Context(), etcdembed.Options{Dir: b.TempDir()})
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer etcd.Close()
-			store, err := metadata.Open(b.Context(), etcd.KV(), metadata.Options{Prefix: "/bench"})
-			if err != nil {
-				b.Fatal(err)
-			}
-			runCommits(b, store, store, clients)
-		})
+	for _, fenced := range []bool{false, true} {
+		for _, clients := range []int{1, 100, 1000} {
+			b.Run(fmt.Sprintf("fenced=%v/clients=%d", fenced, clients), func(b *testing.B) { benchmarkCommitEtcd(b, fenced, clients) })
+		}
 	}
+}
+
+func benchmarkCommitEtcd(b *testing.B, fenced bool, clients int) {
+	etcd, err := etcdembed.Start(b.Context(), etcdembed.Options{Dir: b.TempDir()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer etcd.Close()
+	store, err := metadata.Open(b.Context(), etcd.KV(), metadata.Options{Prefix: "/bench"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if !fenced {
+		runCommits(b, store, store, clients)
+		return
+	}
+	topic, err := store.CreateTopic(b.Context(), metadata.TopicSpec{Name: "shards", Partitions: NumShards, ReplicationFactor: 1, Owner: 1})
+	if err != nil {
+		b.Fatal(err)
+	}
+	im := store.Image()
+	coordinator := store.Coordinator(func(group string) metadata.Fence {
+		p, _ := im.Partition(metadata.PartitionID{Topic: topic.ID, Partition: int32(ShardOf(group, NumShards))})
+		return metadata.Fence{Partition: p.ID, Revision: p.Revision}
+	})
+	runCommits(b, coordinator, coordinator, clients)
 }
 
 func runCommits(b *testing.B, states States, offsets Offsets, clients int) {

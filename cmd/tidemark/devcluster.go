@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -158,10 +159,11 @@ type started struct {
 	bootstrap   string
 }
 
-// keep runs one broker, again and again where it is killed, until ctx is done and it has drained.
+// keep runs one broker, again and again where it is killed or gives up, until ctx is done and it has drained. One that does not even begin to serve is
+// left.
 func (d *devCluster) keep(ctx context.Context, member int, up chan<- started, failed chan<- error) {
 	for ctx.Err() == nil {
-		err := d.runOnce(ctx, member, up)
+		served, err := d.runOnce(ctx, member, up)
 		if ctx.Err() != nil {
 			if err != nil {
 				d.logger.Warn("a broker did not end in order; its next start recovers its log", "broker", member, "error", err)
@@ -172,12 +174,7 @@ func (d *devCluster) keep(ctx context.Context, member int, up chan<- started, fa
 			failed <- fmt.Errorf("broker %d was told to stop: it has handed its partitions to the others and will not be started again", member)
 			return
 		}
-		var exit *exec.ExitError
-		if !errors.As(err, &exit) || exit.Exited() { // it gave up by itself, and said why
-			failed <- fmt.Errorf("broker %d: %w", member, err)
-			return
-		}
-		if !d.restart {
+		if !d.restart || !served {
 			failed <- fmt.Errorf("broker %d is gone: %w", member, err)
 			return
 		}
@@ -190,34 +187,35 @@ func (d *devCluster) keep(ctx context.Context, member int, up chan<- started, fa
 }
 
 // runOnce is one life of a broker. The end of ctx closes its standard input, at which it drains.
-func (d *devCluster) runOnce(ctx context.Context, member int, up chan<- started) error {
+func (d *devCluster) runOnce(ctx context.Context, member int, up chan<- started) (served bool, err error) {
 	self, err := os.Executable()
 	if err != nil {
-		return err
+		return false, err
 	}
-	cmd := exec.Command(self, append([]string{"dev"}, append(d.args, "--member", strconv.Itoa(member), "--etcd-socket", d.socket)...)...)
+	cmd := exec.Command(self, slices.Concat([]string{"dev"}, d.args, []string{"--member", strconv.Itoa(member), "--etcd-socket", d.socket})...)
 	cmd.Stderr = os.Stderr
 	ownGroup(cmd)
 	input, err := cmd.StdinPipe()
 	if err != nil {
-		return err
+		return false, err
 	}
 	output, err := cmd.StdoutPipe()
 	if err != nil {
-		return err
+		return false, err
 	}
 	if err := cmd.Start(); err != nil {
-		return err
+		return false, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = input.Close() })
 	defer stop()
 	lines := bufio.NewScanner(output)
 	for lines.Scan() {
 		if bootstrap, ok := strings.CutPrefix(lines.Text(), bootstrapPrint); ok {
+			served = true
 			up <- started{member, cmd.Process.Pid, bootstrap}
 		}
 	}
-	return cmd.Wait()
+	return served, cmd.Wait()
 }
 
 const clusterGreeting = `%s%s
