@@ -19,8 +19,10 @@ import (
 )
 
 const (
-	answerWait  = 20 * time.Second // for requests in flight at shutdown
-	cleanupWait = 10 * time.Second
+	registerPause = 500 * time.Millisecond // between attempts to register
+	leaseSlack    = 2 * time.Second        // what etcd may take beyond a lease to end it
+	answerWait    = 20 * time.Second       // for requests in flight at shutdown
+	cleanupWait   = 10 * time.Second
 )
 
 // Info is what a broker tells when it is ready.
@@ -290,13 +292,28 @@ func (b *Broker) openParts(ctx, life context.Context, self metadata.Broker, open
 	return b.recoverStreams(ctx)
 }
 
-// register makes the broker known. Another live one with its id is refused.
+// register makes the broker known. Where its id is registered with another disk, that run may be dead: it waits for as long as a lease of its own
+// would last, and is refused if the other is live still.
 func (b *Broker) register(ctx context.Context, self metadata.Broker) error {
 	self.Token = b.dir.token
 	var err error
-	if b.registration, err = b.meta.Register(ctx, self, b.config.Lease); err != nil {
-		return fmt.Errorf("register broker %d: %w", b.nodeID, err)
+	for limit := time.Now().Add(b.config.Lease + leaseSlack); ; {
+		b.registration, err = b.meta.Register(ctx, self, b.config.Lease)
+		if !errors.Is(err, metadata.ErrExists) || time.Now().After(limit) {
+			break
+		}
+		b.ready.Unmet("registration", err.Error())
+		b.logger.Info("waiting for the lease of another run with this broker's id to end", "error", err)
+		select {
+		case <-time.After(registerPause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
+	if err != nil {
+		return fmt.Errorf("register: %w", err)
+	}
+	b.ready.Met("registration")
 	b.incarnation = b.registration.Incarnation
 	return nil
 }

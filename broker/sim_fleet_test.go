@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -113,6 +114,32 @@ func (f *fleet) awaitOwned(what string, limit time.Duration, as func(map[int]int
 			f.t.Fatalf("%s: %v after %v", what, got, limit)
 		}
 	}
+}
+
+// TestSimSameID: a broker with the id of a dead one and an empty disk waits for its lease; one with the id of a live one is refused.
+func TestSimSameID(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t)
+		f.every = func(c *Config) { c.Durability, c.SealAge = "object", 50*time.Millisecond }
+		f.add(1)
+		f.createTopic("a", 2)
+		first := f.runs[1]
+		f.use(1)
+		f.disk, f.token = crashfs.New(), "another disk"
+		second := f.start(crashPoint{})
+		if second.await() || !errors.Is(second.err, metadata.ErrExists) {
+			t.Errorf("a second broker 1: %v", second.err)
+		}
+		<-second.done
+		first.crash()
+		<-first.done
+		began := time.Now()
+		f.add(1)
+		if took := time.Since(began); took > 6*time.Second {
+			t.Errorf("the successor of a dead broker was ready after %v", took)
+		}
+		f.finish(1)
+	})
 }
 
 // finish runs the oracle on the last broker.
