@@ -159,12 +159,7 @@ func (m *mover) isSealed(ctx context.Context, of metadata.Place) (bool, error) {
 		switch {
 		case st.Epoch != of.Incarnation || st.State == metadata.StreamSealed:
 		case st.Class == metadata.ClassObject:
-			b := m.serving.broker
-			fenced, err := b.meta.RecoverStream(ctx, st.ID, b.incarnation)
-			if err == nil {
-				err = b.endObjectStream(ctx, fenced)
-			}
-			if err != nil {
+			if err := m.serving.broker.endObjectStream(ctx, st.ID); err != nil {
 				return false, fmt.Errorf("recover WAL stream %s: %w", st.ID, err)
 			}
 		default:

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tidemarkmq/tidemark/metadata"
+	"github.com/tidemarkmq/tidemark/metadata/memkv"
 	"github.com/tidemarkmq/tidemark/objectstore/faulty"
 	"github.com/tidemarkmq/tidemark/wal/crashfs"
 )
@@ -113,6 +114,31 @@ func (f *fleet) awaitOwned(what string, limit time.Duration, as func(map[int]int
 		} else if time.Since(began) > limit {
 			f.t.Fatalf("%s: %v after %v", what, got, limit)
 		}
+	}
+}
+
+// TestSimFleetComeBack: brokers come back at about the time at which others take over what they had; both may seal the same stream.
+func TestSimFleetComeBack(t *testing.T) {
+	for away := 1500 * time.Millisecond; away < 3500*time.Millisecond; away += 100 * time.Millisecond {
+		t.Run(away.String(), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				f := newFleet(t)
+				f.every = func(c *Config) { c.Durability, c.SealAge, c.Lease = "object", 50*time.Millisecond, 2*time.Second }
+				f.add(1)
+				f.add(2)
+				f.createTopic("a", 4)
+				parts := []tp{{"a", 0}, {"a", 1}, {"a", 2}, {"a", 3}}
+				p := library{h: f.h, name: "p", parts: parts, records: 60, pause: 200 * time.Millisecond}
+				var clients sync.WaitGroup
+				clients.Go(p.run)
+				time.Sleep(time.Second)
+				f.kv.SetFaults(func(memkv.Call) memkv.Fault { return memkv.Fault{Delay: 20 * time.Millisecond} })
+				f.crash(2, away)
+				f.kv.SetFaults(nil)
+				clients.Wait()
+				f.finish(1)
+			})
+		})
 	}
 }
 

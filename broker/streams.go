@@ -7,13 +7,18 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math/rand/v2"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/tidemarkmq/tidemark/metadata"
 	"github.com/tidemarkmq/tidemark/tiering"
 	"github.com/tidemarkmq/tidemark/wal"
 )
+
+// maxSealPause is the longest pause of a broker that lost the race for sealing a stream, before it tries again.
+const maxSealPause = 200 * time.Millisecond
 
 // streamFolder is where a stream's segments are.
 func (b *Broker) streamFolder(id metadata.StreamID) string {
@@ -59,13 +64,13 @@ func (b *Broker) recoverStreams(ctx context.Context) error {
 }
 
 func (b *Broker) recoverStream(ctx context.Context, s metadata.StreamState) error {
+	if s.Class == metadata.ClassObject {
+		return b.endObjectStream(ctx, s.ID)
+	}
 	logger := b.logger.With("stream", s.ID.String())
 	state, err := b.meta.RecoverStream(ctx, s.ID, b.incarnation)
 	if err != nil {
 		return err
-	}
-	if s.Class == metadata.ClassObject {
-		return b.endObjectStream(ctx, state)
 	}
 	dead, err := wal.Recover(b.walOptions(s.ID))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -102,10 +107,27 @@ func (b *Broker) recoverStream(ctx context.Context, s metadata.StreamState) erro
 	return nil
 }
 
-// endObjectStream seals a fenced stream of the object class where its objects end: nothing beyond was acknowledged, whatever a disk has.
-func (b *Broker) endObjectStream(ctx context.Context, fenced *metadata.StreamState) error {
-	b.logger.Info("sealing the stream of a run that is over", "stream", fenced.ID.String(), "at", fenced.Committed)
-	return b.meta.SealStream(ctx, fenced.ID, fenced.Revision, fenced.Committed)
+// endObjectStream fences a stream of the object class and seals it where its objects end: nothing beyond was acknowledged, whatever a disk has.
+// Another broker may do the same at the same time, the stream's own one after a restart, or the controller.
+func (b *Broker) endObjectStream(ctx context.Context, id metadata.StreamID) error {
+	for {
+		fenced, err := b.meta.RecoverStream(ctx, id, b.incarnation)
+		if errors.Is(err, metadata.ErrExists) || errors.Is(err, metadata.ErrNotFound) {
+			return nil // the other was quicker
+		}
+		if err != nil {
+			return err
+		}
+		b.logger.Info("sealing the stream of a run that is over", "stream", id.String(), "at", fenced.Committed)
+		if err = b.meta.SealStream(ctx, id, fenced.Revision, fenced.Committed); !errors.Is(err, metadata.ErrFenced) {
+			return err
+		}
+		select { // two that fence each other in step would go on for ever
+		case <-time.After(rand.N(maxSealPause)):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // missingSegments decides about a stream whose oldest segments are gone although their records were not in the object store yet.
