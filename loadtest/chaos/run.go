@@ -131,13 +131,7 @@ func (s *settings) drive(ctx context.Context, c *cluster.Cluster, rec *workload.
 		n.run(breaking, s.seed, chosen)
 	}
 	<-breaking.Done()
-	o.events = n.events
-	for _, e := range n.events {
-		if e.failed != "" {
-			o.hung = append(o.hung, e.what+": "+e.failed)
-		}
-	}
-	n.logf("healed; waiting for producers")
+	s.heal(n, o)
 	stopWork()
 	work.Wait()
 	flushing, cancel := context.WithTimeout(ctx, patience)
@@ -159,6 +153,23 @@ func (s *settings) drive(ctx context.Context, c *cluster.Cluster, rec *workload.
 	return o, err
 }
 
+// stepDown is how long a broker takes at most, beyond its lease, to see that others have taken over what it had, and to begin anew.
+const stepDown = 5 * time.Second
+
+// heal notes what happened, waits until brokers have stepped down that must, and starts them again.
+func (s *settings) heal(n *nemesis, o *outcome) {
+	n.logf("healed; waiting for brokers that must step down, and for producers")
+	time.Sleep(s.lease + stepDown)
+	last := event{what: "after the last fault"}
+	n.recover(&last)
+	o.events = n.events
+	for _, e := range append(n.events, last) {
+		if e.failed != "" {
+			o.hung = append(o.hung, e.what+": "+e.failed)
+		}
+	}
+}
+
 // finalReads reads everything: as it is, and from brokers that were drained and lost their disks, so from the bucket alone.
 func (s *settings) finalReads(ctx context.Context, c *cluster.Cluster, load *workload.Load, n *nemesis, o *outcome) {
 	n.logf("reading everything")
@@ -169,7 +180,7 @@ func (s *settings) finalReads(ctx context.Context, c *cluster.Cluster, load *wor
 	}
 	n.logf("draining, emptying the disks, reading everything from the bucket")
 	for _, b := range c.Brokers {
-		if err := b.Stop(); err != nil {
+		if err := stopInOrder(b); err != nil {
 			o.hung = append(o.hung, "drain: "+err.Error())
 			return
 		}

@@ -83,10 +83,14 @@ func (s *Server) Kill() {
 	}
 }
 
-// Stop is SIGTERM, and waits for the end.
+// Stop is SIGTERM, and waits for the end. The error has the last of the server's log.
 func (s *Server) Stop() error {
-	if p := s.run.Swap(nil); p != nil {
-		return p.Stop()
+	p := s.run.Swap(nil)
+	if p == nil {
+		return nil
+	}
+	if err := p.Stop(); err != nil {
+		return fmt.Errorf("%w\n%s", err, p.Log())
 	}
 	return nil
 }
