@@ -36,6 +36,9 @@ type Options struct {
 	// Change makes next the stream's ensemble in etcd, comparing that the stream is the owner's and OPEN and the ensemble is the last one. It returns without an
 	// error when that is done, with wal.ErrFenced when it never will be, and otherwise repeats the same transaction until ctx is done.
 	Change func(ctx context.Context, next []Member) error
+	// Reach asks etcd something, with a limit of its own. It is called before acknowledgements are stopped for Change, so that an etcd that is away
+	// stops nothing. May be nil.
+	Reach func(ctx context.Context) error
 	// SlowAfter is how long a member may lack something before it is replaced, if somebody better is there. Default 1 s.
 	SlowAfter time.Duration
 	// CatchUp is how long a newcomer may take to hold what the log has. Default 60 s.
@@ -140,13 +143,20 @@ func (w *Writer) step(ctx context.Context, now time.Time) error {
 		return nil
 	}
 	w.mu.Lock()
-	frozen := w.level() && w.core.freeze(w.proposal)
+	level := w.level()
 	w.mu.Unlock()
-	if frozen {
-		w.frozenAt = now
-		return w.finish(ctx, now)
+	if !level || w.o.Reach != nil && w.o.Reach(ctx) != nil {
+		return nil
 	}
-	return nil
+	w.mu.Lock()
+	frozen := w.core.freeze(w.proposal)
+	w.mu.Unlock()
+	if !frozen {
+		w.abandon(now, w.proposal[1:])
+		return nil
+	}
+	w.frozenAt = now
+	return w.finish(ctx, now)
 }
 
 // judge finds out which senders lag.
