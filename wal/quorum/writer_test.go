@@ -38,12 +38,12 @@ func TestStreamOutlivesItsOwner(t *testing.T) {
 		o.stop() // with its disk
 		members := w.recoverer()
 		w.crash(b)
-		r, err := Recover(t.Context(), RecoverOptions{Stream: testStream, Epoch: 9, Members: members, Quorum: 2, Dial: w.dial})
-		if !errors.Is(err, ErrNotEnough) {
+		if _, err := Recover(t.Context(), RecoverOptions{Stream: testStream, Epoch: 9, Members: members, Quorum: 2, Dial: w.dial}); !errors.Is(err, ErrNotEnough) {
 			t.Fatalf("c alone cannot know what a and b acknowledged: %v", err)
 		}
 		w.up(b)
-		if r, err = Recover(t.Context(), RecoverOptions{Stream: testStream, Epoch: 10, Members: members, Quorum: 2, Dial: w.dial}); err != nil {
+		r, err := Recover(t.Context(), RecoverOptions{Stream: testStream, Epoch: 10, Members: members, Quorum: 2, Dial: w.dial})
+		if err != nil {
 			t.Fatal(err)
 		}
 		if err := w.check(r, 300); err != nil {
