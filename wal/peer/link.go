@@ -201,3 +201,13 @@ func (l *link) beat(ctx context.Context) {
 		l.turn <- struct{}{}
 	}
 }
+
+// flushNow sends what is buffered.
+func (l *link) flushNow() {
+	select {
+	case <-l.turn:
+		_ = l.flush() // it has failed the link
+		l.turn <- struct{}{}
+	case <-l.done:
+	}
+}

@@ -2,11 +2,14 @@ package peer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
 	"github.com/tidemarkmq/tidemark/wal"
 )
+
+var errStreams = errors.New("peer: too many open streams on the connection")
 
 // served is the server's side of a connection.
 type served struct {
@@ -122,7 +125,7 @@ func (c *served) request(ctx context.Context, h frameHeader, head []byte) error 
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	c.mu.Lock()
-	tooMany := len(c.calls) >= c.s.o.MaxCalls || h.Kind == kindOpen && len(c.streams) >= c.s.o.MaxStreams
+	tooMany, full := len(c.calls) >= c.s.o.MaxCalls, len(c.streams) >= c.s.o.MaxStreams
 	if !tooMany {
 		c.calls[h.ID] = cancel
 	}
@@ -133,7 +136,10 @@ func (c *served) request(ctx context.Context, h frameHeader, head []byte) error 
 	}
 	c.working.Go(func() {
 		defer cancel()
-		a := c.s.answer(ctx, c.from, h.Kind, head, payload)
+		a := failed(errStreams)
+		if h.Kind != kindOpen || !full {
+			a = c.s.answer(ctx, c.from, h.Kind, head, payload)
+		}
 		c.reply(ctx, h.ID, a)
 	})
 	return nil
@@ -147,11 +153,15 @@ func (c *served) reply(ctx context.Context, id uint64, a answer) {
 	c.mu.Lock()
 	delete(c.calls, id)
 	var x *session
-	if a.app != nil && ctx.Err() == nil && len(c.streams) < c.s.o.MaxStreams {
+	switch {
+	case a.app == nil:
+	case ctx.Err() != nil:
+		a = failed(context.Cause(ctx))
+	case len(c.streams) >= c.s.o.MaxStreams:
+		a = failed(errStreams)
+	default:
 		x = &session{id: id, app: a.app, in: newIntake(c.s.o.WindowBytes)}
 		c.streams[id] = x
-	} else if a.app != nil {
-		a = failed(fmt.Errorf("peer: open: %w", context.Canceled))
 	}
 	c.mu.Unlock()
 	if x != nil {
