@@ -51,6 +51,7 @@ type Broker struct {
 	store        store // for uploads and maintenance
 	coldStore    store // for readers
 	registration *metadata.Registration
+	replication  *replication // nil: the durability class needs none
 	incarnation  metadata.Incarnation
 	catalog      *tiering.Catalog
 
@@ -273,6 +274,11 @@ func (b *Broker) openParts(ctx, life context.Context, self metadata.Broker, open
 	if err = b.awaitStore(ctx, b.store); err != nil {
 		return err
 	}
+	if classes[b.config.Durability] == metadata.ClassQuorum {
+		if self.Replica, err = b.startReplication(life, opened); err != nil {
+			return err
+		}
+	}
 	if err = b.register(ctx, self); err != nil {
 		return err
 	}
@@ -289,7 +295,11 @@ func (b *Broker) openParts(ctx, life context.Context, self metadata.Broker, open
 	if err = b.catalog.Load(ctx, b.meta); err != nil {
 		return fmt.Errorf("load the catalog of objects: %w", err)
 	}
-	return b.recoverStreams(ctx)
+	if err := b.recoverStreams(ctx); err != nil {
+		return err
+	}
+	b.ready.Met("write-ahead log")
+	return nil
 }
 
 // register makes the broker known. Where its id is registered with another disk, that run may be dead: it waits for as long as a lease of its own

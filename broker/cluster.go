@@ -27,6 +27,9 @@ type mover struct {
 	shards  *shards
 	movedAt map[metadata.PartitionID]time.Time // when this run got or tried to give away a partition
 	sealed  map[metadata.Place]bool            // dead runs of which everything is in objects
+	// ends are the recoveries of dead runs' streams that are under way, side by side; ended tells run that one is over.
+	ends  map[metadata.StreamID]chan error
+	ended chan struct{}
 	// busy says that the last plan had work, or could have: then the next tick plans again though nothing has changed. A plan of a large cluster
 	// takes a while, and a quiet one needs none.
 	busy bool
@@ -42,6 +45,8 @@ func (m *mover) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-changes:
+			m.busy = true
+		case <-m.ended:
 			m.busy = true
 		case <-tick.C:
 		}
@@ -154,6 +159,7 @@ func (m *mover) isSealed(ctx context.Context, of metadata.Place) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	done := true
 	for i := range streams {
 		st := &streams[i]
 		switch {
@@ -162,12 +168,44 @@ func (m *mover) isSealed(ctx context.Context, of metadata.Place) (bool, error) {
 			if err := m.serving.broker.endObjectStream(ctx, st.ID); err != nil {
 				return false, fmt.Errorf("recover WAL stream %s: %w", st.ID, err)
 			}
+		case st.Class == metadata.ClassQuorum && m.serving.broker.replication != nil:
+			if ok, err := m.end(ctx, st.ID); err != nil {
+				return false, fmt.Errorf("recover WAL stream %s: %w", st.ID, err)
+			} else if !ok {
+				done = false
+			}
 		default:
 			return false, nil // its tail is on that broker's disk
 		}
 	}
-	m.sealed[of] = true
-	return true, nil
+	if done {
+		m.sealed[of] = true
+	}
+	return done, nil
+}
+
+// end recovers a stream of the class quorum beside everything else, and tells whether that is done.
+func (m *mover) end(ctx context.Context, id metadata.StreamID) (bool, error) {
+	running, ok := m.ends[id]
+	if !ok {
+		running = make(chan error, 1)
+		m.ends[id] = running
+		b := m.serving.broker
+		b.tasks.Go(func() {
+			running <- b.endQuorumStream(ctx, id, nil)
+			select {
+			case m.ended <- struct{}{}:
+			default:
+			}
+		})
+	}
+	select {
+	case err := <-running:
+		delete(m.ends, id)
+		return err == nil, err
+	default:
+		return false, nil
+	}
 }
 
 // takeOver gives the partitions of a dead run to others.

@@ -26,7 +26,8 @@ type Config struct {
 	Profiling          bool          `key:"profiling" help:"serve the Go runtime's profiles on the admin listener, below /debug/pprof/, to clients on this machine; mutex and block with ?seconds=N record that long"`
 	Rack               string        `key:"rack" help:"failure domain told to clients"`
 	DataDir            string        `key:"data-dir" help:"folder of the write-ahead log (and, for dev, of etcd and the object store)"`
-	Durability         string        `key:"durability" help:"durability class of all topics: local acknowledges what is synced to this broker's disk, object what is in the object store"`
+	Durability         string        `key:"durability" help:"durability class of all topics: local acknowledges what is synced to this broker's disk, quorum what is synced to the disks of several brokers, object what is in the object store"`
+	Replication        Replication   `key:"replication"`
 	Etcd               EtcdConfig    `key:"etcd"`
 	ObjectStore        StoreConfig   `key:"object-store"`
 	WAL                WALConfig     `key:"wal"`
@@ -75,6 +76,46 @@ type WALConfig struct {
 	AcceptLoss   bool   `key:"accept-loss" help:"start although the log of a former run is missing; what was acknowledged and only there is lost for good"`
 }
 
+// Replication says how brokers keep each other's write-ahead logs, for the class quorum.
+type Replication struct {
+	Members    int    `key:"members" help:"brokers that keep each record of the class quorum until it is in the object store; it is acknowledged when more than half of them have synced it"`
+	Listener   string `key:"listener" help:"address on which other brokers reach the replicas on this disk, HOST:PORT; port 0 lets the system choose"`
+	Advertised string `key:"advertised" help:"HOST:PORT told to other brokers; empty: the listener's own"`
+	CAFile     string `key:"ca-file" help:"PEM file of the authorities that sign the brokers' certificates"`
+	CertFile   string `key:"cert-file" help:"PEM file of this broker's certificate, for both sides of a connection"`
+	KeyFile    string `key:"key-file" help:"PEM file of the certificate's key"`
+	Insecure   bool   `key:"insecure" help:"replicate without TLS over a network: whoever reaches the listener can read and forge records"`
+}
+
+// quorum is how many members must have a record before it is acknowledged.
+func (r *Replication) quorum() int { return r.Members/2 + 1 }
+
+func (r *Replication) validate(bad func(key, format string, args ...any)) {
+	if r.Members < 2 || r.Members > metadata.MaxEnsembleMembers {
+		bad("replication.members", "%d is outside 2 to %d", r.Members, metadata.MaxEnsembleMembers)
+	}
+	host, _, err := net.SplitHostPort(r.Listener)
+	if err != nil {
+		bad("replication.listener", "%v", err)
+	}
+	if err := checkDialled(r.Advertised); r.Advertised != "" && err != nil {
+		bad("replication.advertised", "%v", err)
+	}
+	files := 0
+	for _, f := range []string{r.CAFile, r.CertFile, r.KeyFile} {
+		if f != "" {
+			files++
+		}
+	}
+	ip := net.ParseIP(host)
+	switch {
+	case files != 0 && files != 3:
+		bad("replication", "ca-file, cert-file and key-file belong together")
+	case files == 0 && !r.Insecure && (ip == nil || !ip.IsLoopback()):
+		bad("replication", "other machines reach %q: state ca-file, cert-file and key-file, or insecure if nobody but brokers is in that network", r.Listener)
+	}
+}
+
 // Default returns the settings of a production broker that no operator needs to state. Node id, etcd, object store, data
 // folder and durability have no default; sizes of 0 are completed by New so that they fit into the memory that there is.
 func Default() Config {
@@ -86,6 +127,7 @@ func Default() Config {
 		WAL:             WALConfig{SegmentBytes: 64 << 20, Sync: "auto"},
 		MaxConnections:  10_000,
 		Lease:           5 * time.Second,
+		Replication:     Replication{Members: 3, Listener: "127.0.0.1:0"},
 		CheckCompressed: true,
 		AbsorbEvery:     5 * time.Minute,
 		DeleteGrace:     10 * time.Minute,
@@ -94,7 +136,7 @@ func Default() Config {
 }
 
 // classes are the durability classes that a broker may have.
-var classes = map[string]metadata.Class{"local": metadata.ClassLocal, "object": metadata.ClassObject}
+var classes = map[string]metadata.Class{"local": metadata.ClassLocal, "quorum": metadata.ClassQuorum, "object": metadata.ClassObject}
 
 // sealAge is seal-age with its default.
 func (c *Config) sealAge() time.Duration {
@@ -140,8 +182,9 @@ func (c *Config) Validate() error {
 	}
 	if _, ok := classes[c.Durability]; !ok {
 		bad("durability", "%q: must be stated: local (records are acknowledged once they are synced to this broker's disk, in about a millisecond; a lost disk loses "+
-			"those not yet in the object store) or object (once they are in the object store, in some tenths of a second; a broker and its disk may be lost at any time)", c.Durability)
+			"those not yet in the object store), quorum (once they are synced to the disks of more than half of replication.members brokers, in a few milliseconds) or object (once they are in the object store, in some tenths of a second; a broker and its disk may be lost at any time)", c.Durability)
 	}
+	c.Replication.validate(bad)
 	c.Etcd.validate(bad)
 	if !strings.HasPrefix(c.Etcd.Prefix, "/") {
 		bad("etcd.prefix", "must begin with /")

@@ -18,6 +18,7 @@ import (
 	"github.com/tidemarkmq/tidemark/metadata"
 	"github.com/tidemarkmq/tidemark/tiering"
 	"github.com/tidemarkmq/tidemark/wal"
+	"github.com/tidemarkmq/tidemark/wal/quorum"
 )
 
 // reconcileEvery is how often open partitions are compared with the metadata without a sign of change.
@@ -41,7 +42,7 @@ type serving struct {
 	uploader   *tiering.Uploader
 
 	// The parts that end before the others in an orderly stop, each with what ends it and what tells that it has ended.
-	moves, groups, writer, upload, presence part
+	moves, groups, writer, replicate, upload, presence part
 }
 
 // part is a goroutine that is stopped by itself.
@@ -121,7 +122,8 @@ func (s *serving) start(ctx, life context.Context, listeners []net.Listener) err
 		return err
 	}
 	b.spawn(life, "utilization", use.run)
-	m := &mover{serving: s, shards: shards, movedAt: map[metadata.PartitionID]time.Time{}, sealed: map[metadata.Place]bool{}, busy: true}
+	m := &mover{serving: s, shards: shards, movedAt: map[metadata.PartitionID]time.Time{}, sealed: map[metadata.Place]bool{},
+		ends: map[metadata.StreamID]chan error{}, ended: make(chan struct{}, 1), busy: true}
 	s.moves = startPart(life, m.run, b.fail)
 	return nil
 }
@@ -130,13 +132,19 @@ func (s *serving) start(ctx, life context.Context, listeners []net.Listener) err
 func (s *serving) openLog(ctx, life context.Context) error {
 	b := s.broker
 	// The folder comes first: a recorded stream without a folder is a lost disk, and the next start would refuse it.
-	class := classes[b.config.Durability]
-	id := metadata.NewStreamID(b.incarnation, class)
+	id := b.streamID()
+	class := id.Class()
 	err := b.dir.files.MkdirAll(b.streamFolder(id))
 	if err != nil {
 		return fmt.Errorf("make the folder of the write-ahead log: %w", err)
 	}
-	if s.stream, err = b.meta.CreateStream(ctx, b.nodeID, b.incarnation, class); err != nil {
+	var ensemble *metadata.Ensemble
+	if class == metadata.ClassQuorum {
+		s.stream, ensemble, err = b.meta.CreateReplicatedStream(ctx, b.nodeID, b.incarnation, metadataMembers([]quorum.Member{b.self()}), b.config.Replication.quorum())
+	} else {
+		s.stream, err = b.meta.CreateStream(ctx, b.nodeID, b.incarnation, class)
+	}
+	if err != nil {
 		return err
 	}
 	o := b.walOptions(id)
@@ -157,7 +165,7 @@ func (s *serving) openLog(ctx, life context.Context) error {
 		return err
 	}
 	var stream tiering.Stream = s.log
-	if class == metadata.ClassObject {
+	if class != metadata.ClassLocal {
 		stream = acknowledging{s.log}
 	}
 	s.uploader = tiering.NewUploader(tiering.UploaderOptions{
@@ -169,11 +177,19 @@ func (s *serving) openLog(ctx, life context.Context) error {
 		b.fail(fmt.Errorf("write-ahead log: %w", err))
 	})
 	s.upload = startPart(life, s.uploader.Run, func(err error) { b.fail(fmt.Errorf("uploads: %w", err)) })
+	if class != metadata.ClassQuorum {
+		return nil
+	}
+	replicas, err := b.replication.writer(s.log, s.uploader, s.stream, ensemble)
+	if err != nil {
+		return err
+	}
+	s.replicate = startPart(life, replicas.Run, func(err error) { b.fail(fmt.Errorf("replication: %w", err)) })
 	return nil
 }
 
-// acknowledging is the log of a stream of the object class as its uploader sees it: what is written is uploaded, and what is committed is
-// acknowledged.
+// acknowledging is the log of a stream of the classes object and quorum as its uploader sees it: what is written is uploaded, and what is committed is
+// acknowledged, if enough replicas did not do that before.
 type acknowledging struct{ *wal.Log }
 
 // Durable implements tiering.Stream.
@@ -317,6 +333,12 @@ func (s *serving) stop(life context.Context, fatal <-chan error) error {
 			s.abort(err)
 			return err
 		}
+		if b.replication != nil {
+			if err := b.replication.release(draining, fatal); err != nil {
+				s.abort(err)
+				return err
+			}
+		}
 		if err := s.moves.end(); err != nil {
 			b.logger.Warn("the moving of partitions ended with an error", "error", err)
 		}
@@ -338,6 +360,9 @@ func (s *serving) stop(life context.Context, fatal <-chan error) error {
 	select {
 	case err = <-drained:
 	case err = <-fatal:
+	}
+	if err == nil {
+		err = s.replicate.end()
 	}
 	if err == nil {
 		err = s.seal(draining, fatal)
@@ -388,7 +413,7 @@ func (s *serving) abort(cause error) {
 	if s.log != nil {
 		s.log.Fail(cause) // nothing that waits for the object store will be acknowledged any more
 	}
-	for _, p := range []part{s.moves, s.presence, s.groups, s.upload, s.writer} {
+	for _, p := range []part{s.moves, s.presence, s.groups, s.upload, s.replicate, s.writer} {
 		if err := p.end(); err != nil && !errors.Is(err, context.Canceled) && !errors.Is(cause, err) {
 			s.broker.logger.Warn("a part of the broker ended with an error", "error", err)
 		}

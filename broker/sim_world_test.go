@@ -21,6 +21,7 @@ import (
 	"github.com/tidemarkmq/tidemark/objectstore/faulty"
 	"github.com/tidemarkmq/tidemark/objectstore/memory"
 	"github.com/tidemarkmq/tidemark/objectstore/retry"
+	"github.com/tidemarkmq/tidemark/wal"
 	"github.com/tidemarkmq/tidemark/wal/crashfs"
 )
 
@@ -98,6 +99,8 @@ type run struct {
 	disk     *crashfs.FS
 	token    string
 	listener *pipeListener
+	replicas *wal.Replicas // nil: none; guarded by world.mu
+	cut      atomic.Bool   // no other broker reaches its replicas, nor it theirs
 	stop     context.CancelFunc
 	ready    chan struct{}
 	done     chan struct{} // closed when Run returned err
@@ -143,7 +146,7 @@ func (w *world) start(point crashPoint) *run {
 		logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	b := &Broker{config: c, logger: logger, nodeID: metadata.BrokerID(c.NodeID), fatal: make(chan error, 1)}
-	b.seams = seams{openData: r.openData, openKV: r.openKV, openStore: r.openStore, listen: r.listen, slabBytes: simSlabBytes}
+	b.seams = seams{openData: r.openData, openKV: r.openKV, openStore: r.openStore, listen: r.listen, replicate: r.replicate, slabBytes: simSlabBytes}
 	if err := b.prepare(); err != nil {
 		w.t.Fatal(err)
 	}

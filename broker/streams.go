@@ -20,23 +20,32 @@ import (
 // maxSealPause is the longest pause of a broker that lost the race for sealing a stream, before it tries again.
 const maxSealPause = 200 * time.Millisecond
 
+// streamID names the stream that this run writes.
+func (b *Broker) streamID() metadata.StreamID {
+	return metadata.NewStreamID(b.incarnation, classes[b.config.Durability])
+}
+
 // streamFolder is where a stream's segments are.
 func (b *Broker) streamFolder(id metadata.StreamID) string {
 	return filepath.Join(b.dir.wal(), strconv.FormatInt(int64(id.Epoch()), 10))
 }
 
 func (b *Broker) walOptions(id metadata.StreamID) wal.Options {
-	mode := map[string]wal.SyncMode{"auto": wal.SyncAuto, "direct": wal.SyncDirect, "data": wal.SyncData}[b.config.WAL.Sync]
-	object := id.Class() == metadata.ClassObject
-	if object {
+	mode := b.syncMode()
+	if id.Class() == metadata.ClassObject {
 		mode = wal.SyncNone // what counts is in the object store; the log is where it waits
 	}
 	return wal.Options{
-		Replicated: object,
+		Replicated: id.Class() != metadata.ClassLocal,
 		FS:         b.dir.files, Dir: b.streamFolder(id), FreeDir: filepath.Join(b.dir.wal(), freeFolder), Epoch: uint64(id.Epoch()), Owner: b.streamOwner(),
 		SegmentBytes: b.config.WAL.SegmentBytes, SlabBytes: b.seams.slabBytes, SlabCount: int(b.config.TailCacheBytes / int64(b.seams.slabBytes)),
 		MaxBytes: b.config.WAL.MaxBytes, MinEntryBytes: b.memory.chargeBytes, Sync: mode, Logger: b.logger.With("part", "wal"),
 	}
+}
+
+// syncMode is how what must be durable gets to the disk.
+func (b *Broker) syncMode() wal.SyncMode {
+	return map[string]wal.SyncMode{"auto": wal.SyncAuto, "direct": wal.SyncDirect, "data": wal.SyncData}[b.config.WAL.Sync]
 }
 
 // streamOwner marks the WAL's segments as this cluster's: the epochs of two clusters may be the same.
@@ -64,8 +73,11 @@ func (b *Broker) recoverStreams(ctx context.Context) error {
 }
 
 func (b *Broker) recoverStream(ctx context.Context, s metadata.StreamState) error {
-	if s.Class == metadata.ClassObject {
+	switch s.Class {
+	case metadata.ClassObject:
 		return b.endObjectStream(ctx, s.ID)
+	case metadata.ClassQuorum:
+		return b.endOwnQuorumStream(ctx, s.ID)
 	}
 	logger := b.logger.With("stream", s.ID.String())
 	state, err := b.meta.RecoverStream(ctx, s.ID, b.incarnation)
@@ -122,11 +134,19 @@ func (b *Broker) endObjectStream(ctx context.Context, id metadata.StreamID) erro
 		if err = b.meta.SealStream(ctx, id, fenced.Revision, fenced.Committed); !errors.Is(err, metadata.ErrFenced) {
 			return err
 		}
-		select { // two that fence each other in step would go on for ever
-		case <-time.After(rand.N(maxSealPause)):
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := yieldStream(ctx); err != nil {
+			return err
 		}
+	}
+}
+
+// yieldStream waits after somebody else has fenced the same stream: two that fence each other in step would go on for ever.
+func yieldStream(ctx context.Context) error {
+	select {
+	case <-time.After(rand.N(maxSealPause)):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

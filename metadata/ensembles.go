@@ -24,8 +24,10 @@ type Member struct {
 
 // Ensemble is who replicates a stream at present. Values are not changed.
 type Ensemble struct {
-	Members  []Member // the owner's own log included
-	Quorum   int      // how many of them must hold what is acknowledged
+	Members []Member // the owner's own log included
+	// Quorum is how many of them must hold what is acknowledged by replication. While there are fewer members than that, nothing is, and the stream
+	// acknowledges what is committed, like one of the class object.
+	Quorum   int
 	Revision Revision // mod revision of the record
 }
 
@@ -34,7 +36,7 @@ func (e *Ensemble) Has(m Member) bool { return slices.Contains(e.Members, m) }
 
 func (e *Ensemble) validate() error {
 	n := len(e.Members)
-	if n == 0 || n > MaxEnsembleMembers || e.Quorum < 1 || e.Quorum > n || 2*e.Quorum <= n {
+	if n == 0 || n > MaxEnsembleMembers || e.Quorum < 1 || e.Quorum > MaxEnsembleMembers || 2*e.Quorum <= n {
 		return fmt.Errorf("%w: ensemble of %d members with a quorum of %d: 1 to %d members, and a quorum is more than half of them", ErrInvalid, n, e.Quorum, MaxEnsembleMembers)
 	}
 	for i, m := range e.Members {

@@ -66,7 +66,7 @@ func TestEnsembleBounds(t *testing.T) {
 			"nobody":      {nil, 0},
 			"no quorum":   {members(1), 0},
 			"half":        {members(1, 2), 1},
-			"more":        {members(1), 2},
+			"too much":    {members(1), MaxEnsembleMembers + 1},
 			"twice":       {members(1, 2, 2), 2},
 			"no disk":     {[]Member{{Broker: 1}}, 1},
 			"not oneself": {members(2, 3), 2},

@@ -30,12 +30,10 @@ func durability(class string) func(string, value) error {
 		switch got := v.(string); got {
 		case class:
 			return nil
-		case "local", "object":
+		case "local", "quorum", "object":
 			return invalid(name, got, "the brokers of this cluster have the durability class "+class+", which holds for all topics in this version of Tidemark")
-		case "quorum":
-			return invalid(name, got, "this version of Tidemark has the durability classes local and object; quorum is not available yet")
 		}
-		return invalid(name, v.(string), "String must be one of: local, object")
+		return invalid(name, v.(string), "String must be one of: local, quorum, object")
 	}
 }
 

@@ -93,10 +93,10 @@ func (c *core) common(members []Member) wal.Position {
 	return held[len(held)-(c.quorum-1)]
 }
 
-// freeze stops acknowledgements because the ensemble is to become next, which has the owner in it. It tells whether that is allowed at all: each member has
-// a replica, and an ensemble that has a quorum does not shrink below it, because what is acknowledged would then be asked of nobody.
+// freeze stops acknowledgements because the ensemble is to become next, which has the owner in it. It tells whether that is allowed at all: each member must
+// have a replica.
 func (c *core) freeze(next []Member) bool {
-	if !slices.Contains(next, c.self) || len(next) < min(c.quorum, len(c.ensemble)) {
+	if !slices.Contains(next, c.self) {
 		return false
 	}
 	for _, m := range next {
@@ -109,9 +109,10 @@ func (c *core) freeze(next []Member) bool {
 	return true
 }
 
-// ready tells whether a quorum of the next ensemble holds everything that was acknowledged.
-func (c *core) ready() bool {
-	return c.next != nil && (c.acked == 0 || c.common(c.next) >= c.acked)
+// ready tells whether a quorum of the next ensemble holds everything that was acknowledged. An ensemble that is smaller than the quorum is asked for nothing
+// when the stream is recovered; so all that was acknowledged must be committed, which needs no ensemble at all.
+func (c *core) ready(committed wal.Position) bool {
+	return c.next != nil && (c.acked <= committed || c.common(c.next) >= c.acked)
 }
 
 // thaw ends the freeze without a change. It must not be called once a transaction may have been sent.
@@ -131,9 +132,9 @@ func (c *core) changed() (gone []Member) {
 	return gone
 }
 
-// Desired is the ensemble that the owner should strive for: of size members, those of the present one first as long as they are live and not suspected,
-// then candidates, best first. Who cannot be replaced stays: a member that lags is better than none. Candidates are live; they may contain members.
-func Desired(self Member, present, suspects, candidates []Member, size int) []Member {
+// Desired is the ensemble that the owner should strive for: of size members, those of the present one first, then candidates, best first. Who is lost or is no
+// candidate, because it is dead or leaves, goes: a recovery would have to wait for it. Who is only slow stays until somebody else is there.
+func Desired(self Member, present, lost, slow, candidates []Member, size int) []Member {
 	out := []Member{self}
 	add := func(m Member) {
 		taken := slices.ContainsFunc(out, func(o Member) bool { return o.Broker == m.Broker })
@@ -141,19 +142,21 @@ func Desired(self Member, present, suspects, candidates []Member, size int) []Me
 			out = append(out, m)
 		}
 	}
-	bad := func(m Member) bool { return slices.Contains(suspects, m) || !slices.Contains(candidates, m) }
+	good := func(m Member) bool { return slices.Contains(candidates, m) && !slices.Contains(lost, m) }
 	for _, m := range present {
-		if !bad(m) {
+		if good(m) && !slices.Contains(slow, m) {
 			add(m)
 		}
 	}
 	for _, m := range candidates {
-		if !slices.Contains(suspects, m) {
+		if good(m) && !slices.Contains(slow, m) {
 			add(m)
 		}
 	}
 	for _, m := range present {
-		add(m)
+		if good(m) {
+			add(m)
+		}
 	}
 	return out
 }

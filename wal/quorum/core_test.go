@@ -18,7 +18,7 @@ func ensemble(t *testing.T, k *core, next ...Member) {
 			k.hold(m, 0)
 		}
 	}
-	if !k.freeze(next) || !k.ready() {
+	if !k.freeze(next) || !k.ready(0) {
 		t.Fatalf("the ensemble cannot become %v", next)
 	}
 	k.changed()
@@ -59,17 +59,18 @@ func TestChangeOfEnsemble(t *testing.T) {
 	if k.freeze([]Member{a, c, d}) {
 		t.Fatal("a newcomer without a replica was taken")
 	}
-	if k.freeze([]Member{a}) {
-		t.Fatal("the ensemble shrank below its quorum")
+	if !k.freeze([]Member{a}) || k.ready(9) || !k.ready(10) {
+		t.Fatal("the ensemble shrinks below its quorum only when all that is acknowledged is committed")
 	}
+	k.thaw()
 	k.hold(d, 4)
-	if !k.freeze([]Member{a, c, d}) || k.ready() {
+	if !k.freeze([]Member{a, c, d}) || k.ready(0) {
 		t.Fatal("acknowledged entries would be on one disk")
 	}
 	if k.hold(b, 20) != 10 {
 		t.Fatal("acknowledged while frozen")
 	}
-	if k.hold(d, 10); !k.ready() {
+	if k.hold(d, 10); !k.ready(0) {
 		t.Fatal("a and d hold what was acknowledged")
 	}
 	if gone := k.changed(); !slices.Equal(gone, []Member{b}) {
@@ -80,7 +81,7 @@ func TestChangeOfEnsemble(t *testing.T) {
 	}
 	k.join(b)
 	k.hold(b, 3)
-	if k.freeze([]Member{a, b, c}); k.ready() {
+	if k.freeze([]Member{a, b, c}); k.ready(0) {
 		t.Log("c holds it")
 	}
 	k.thaw()
@@ -95,9 +96,12 @@ func TestAcknowledgedIsHeld(t *testing.T) {
 	for seed := range uint64(300) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		k := newCore(a, 2+r.IntN(2))
-		held := map[Member]wal.Position{}
+		held, committed := map[Member]wal.Position{}, wal.Position(0)
 		for range 200 {
 			m := all[r.IntN(len(all))]
+			if r.IntN(10) == 0 && k.acked > committed {
+				committed += wal.Position(1 + r.IntN(int(k.acked-committed)))
+			}
 			switch r.IntN(6) {
 			case 0:
 				k.join(m)
@@ -119,7 +123,7 @@ func TestAcknowledgedIsHeld(t *testing.T) {
 					k.freeze(next)
 				}
 			case 3:
-				if k.ready() {
+				if k.ready(committed) {
 					k.changed()
 				} else if r.IntN(4) == 0 {
 					k.thaw()
@@ -136,7 +140,7 @@ func TestAcknowledgedIsHeld(t *testing.T) {
 					n++
 				}
 			}
-			if k.acked > 0 && n < k.quorum {
+			if k.acked > committed && n < k.quorum {
 				t.Fatalf("seed %d: %d is acknowledged and held by %d of %v", seed, k.acked, n, k.ensemble)
 			}
 		}
@@ -145,18 +149,21 @@ func TestAcknowledgedIsHeld(t *testing.T) {
 
 func TestDesired(t *testing.T) {
 	for _, test := range []struct {
-		name                         string
-		present, suspects, live, out []Member
+		name                           string
+		present, lost, slow, live, out []Member
 	}{
-		{"alone", []Member{a}, nil, nil, []Member{a}},
-		{"grows", []Member{a}, nil, []Member{c, b, d}, []Member{a, c, b}},
-		{"keeps who is there", []Member{a, b, d}, nil, []Member{c, b, d}, []Member{a, b, d}},
-		{"replaces the dead", []Member{a, b, c}, nil, []Member{b, d}, []Member{a, b, d}},
-		{"replaces the slow", []Member{a, b, c}, []Member{b}, []Member{b, c, d}, []Member{a, c, d}},
-		{"nobody better", []Member{a, b, c}, []Member{b}, []Member{b, c}, []Member{a, c, b}},
-		{"another disk of the same broker", []Member{a, b, c}, nil, []Member{{2, "new"}, c}, []Member{a, c, {2, "new"}}},
+		{"alone", []Member{a}, nil, nil, nil, []Member{a}},
+		{"grows", []Member{a}, nil, nil, []Member{c, b, d}, []Member{a, c, b}},
+		{"keeps who is there", []Member{a, b, d}, nil, nil, []Member{c, b, d}, []Member{a, b, d}},
+		{"replaces the dead", []Member{a, b, c}, nil, nil, []Member{b, d}, []Member{a, b, d}},
+		{"drops the dead", []Member{a, b, c}, nil, nil, []Member{b}, []Member{a, b}},
+		{"drops the last", []Member{a, b}, nil, nil, nil, []Member{a}},
+		{"drops the lost, who comes back later", []Member{a, b, c}, []Member{b}, nil, []Member{b, c}, []Member{a, c}},
+		{"replaces the slow", []Member{a, b, c}, nil, []Member{b}, []Member{b, c, d}, []Member{a, c, d}},
+		{"nobody better", []Member{a, b, c}, nil, []Member{b}, []Member{b, c}, []Member{a, c, b}},
+		{"another disk of the same broker", []Member{a, b, c}, nil, nil, []Member{{2, "new"}, c}, []Member{a, c, {2, "new"}}},
 	} {
-		if got := Desired(a, test.present, test.suspects, test.live, 3); !slices.Equal(got, test.out) {
+		if got := Desired(a, test.present, test.lost, test.slow, test.live, 3); !slices.Equal(got, test.out) {
 			t.Errorf("%s: %v, want %v", test.name, got, test.out)
 		}
 	}

@@ -15,8 +15,8 @@ import (
 // ErrNotEnough says that too few members of an ensemble can tell what they hold, now or ever: what was acknowledged may be on the others.
 var ErrNotEnough = errors.New("too few replicas of the write-ahead log answer")
 
-// errUnreadable says that nobody of those that were counted could show what must be there: recovery counts again, without them.
-var errUnreadable = errors.New("no replica shows a part of the stream that one had")
+// ErrUnreadable says that nobody of those that were counted could show what must be there: recovery counts again, without them.
+var ErrUnreadable = errors.New("no replica shows a part of the stream that one had")
 
 // RecoverOptions say which stream is over.
 type RecoverOptions struct {
@@ -167,7 +167,7 @@ func (r *Recovered) read(ctx context.Context, pos wal.Position, buf []byte) (wal
 		}
 		r.mu.Unlock()
 		if from == nil {
-			return wal.Chunk{}, nil, wal.StreamHeader{}, errors.Join(fmt.Errorf("%w: position %d of %d", errUnreadable, pos, r.end), errs)
+			return wal.Chunk{}, nil, wal.StreamHeader{}, errors.Join(fmt.Errorf("%w: position %d of %d", ErrUnreadable, pos, r.end), errs)
 		}
 		k, err := from.peer.Read(ctx, r.o.Stream, pos, wal.MaxChunkBytes/2, buf)
 		if err == nil && (len(k.Bytes) == 0 || k.End() <= pos || k.Position > pos && k.Position != k.Segment.First) {

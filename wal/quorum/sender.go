@@ -3,6 +3,7 @@ package quorum
 import (
 	"context"
 	"errors"
+	"io"
 	"time"
 
 	"github.com/tidemarkmq/tidemark/wal"
@@ -93,7 +94,7 @@ func (s *sender) report(err error) {
 }
 
 // session sends from where the replica ends.
-func (s *sender) session(ctx context.Context) error {
+func (s *sender) session(ctx context.Context) (err error) {
 	log, stream := s.w.o.Log, s.w.o.Stream
 	if !s.created {
 		// What an earlier membership has left is in the way, and nobody counts on it.
@@ -104,6 +105,9 @@ func (s *sender) session(ctx context.Context) error {
 	app, tail, err := s.peer.Open(ctx, stream, log.Header(), log.Oldest(), !s.created)
 	if err != nil {
 		return err
+	}
+	if c, ok := app.(io.Closer); ok {
+		defer func() { err = errors.Join(err, c.Close()) }()
 	}
 	s.created = true
 	s.w.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,6 +28,8 @@ type world struct {
 	etcd []Member // the stream's ensemble
 	open bool     // the stream is still the writer's
 	loss int      // percent of requests or answers that are lost
+
+	committed atomic.Uint64
 }
 
 type host struct {
@@ -174,7 +177,7 @@ func (w *world) own(self Member, candidates func() []Member) *owner {
 	w.etcd = []Member{self}
 	o := &owner{w: w, log: log}
 	o.writer, err = NewWriter(Options{Log: log, Stream: testStream, Self: self, Quorum: 2, Size: 3, Dial: w.dial,
-		Candidates: func([]Member) []Member { return candidates() }, Change: w.change})
+		Candidates: func([]Member) []Member { return candidates() }, Change: w.change, Committed: func() wal.Position { return wal.Position(w.committed.Load()) }})
 	if err != nil {
 		w.t.Fatal(err)
 	}

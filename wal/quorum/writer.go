@@ -36,6 +36,8 @@ type Options struct {
 	// Change makes next the stream's ensemble in etcd, comparing that the stream is the owner's and OPEN and the ensemble is the last one. It returns without an
 	// error when that is done, with wal.ErrFenced when it never will be, and otherwise repeats the same transaction until ctx is done.
 	Change func(ctx context.Context, next []Member) error
+	// Committed is the position before which everything is in the object store, whose commits the log was told of by Replicated. It must not block.
+	Committed func() wal.Position
 	// Reach asks etcd something, with a limit of its own. It is called before acknowledgements are stopped for Change, so that an etcd that is away
 	// stops nothing. May be nil.
 	Reach func(ctx context.Context) error
@@ -152,7 +154,7 @@ func (w *Writer) step(ctx context.Context, now time.Time) error {
 	frozen := w.core.freeze(w.proposal)
 	w.mu.Unlock()
 	if !frozen {
-		w.abandon(now, w.proposal[1:])
+		w.abandon(now, nil)
 		return nil
 	}
 	w.frozenAt = now
@@ -173,23 +175,25 @@ func (w *Writer) judge(now time.Time) {
 func (w *Writer) propose(ctx context.Context, now time.Time) {
 	w.mu.Lock()
 	present := slices.Clone(w.core.ensemble)
-	var suspects []Member
+	var lost, slow []Member
 	for _, m := range present {
-		if s := w.senders[m]; s != nil && (s.slow || s.lost) {
-			suspects = append(suspects, m)
+		if s := w.senders[m]; s != nil && s.lost {
+			lost = append(lost, m)
+		} else if s != nil && s.slow {
+			slow = append(slow, m)
 		}
 	}
 	w.mu.Unlock()
 	for m, until := range w.bans {
-		if now.Before(until) {
-			suspects = append(suspects, m)
-		} else {
+		if now.After(until) {
 			delete(w.bans, m)
+		} else if !slices.Contains(present, m) {
+			lost = append(lost, m)
 		}
 	}
-	next := Desired(w.o.Self, present, suspects, w.o.Candidates(present), w.o.Size)
+	next := Desired(w.o.Self, present, lost, slow, w.o.Candidates(present), w.o.Size)
 	newcomer := func(m Member) bool { return !slices.Contains(present, m) }
-	if !slices.ContainsFunc(next, newcomer) {
+	if len(next) == len(present) && !slices.ContainsFunc(next, newcomer) {
 		return
 	}
 	w.proposal, w.proposedAt = next, now
@@ -265,10 +269,11 @@ func (w *Writer) abandon(now time.Time, failed []Member) {
 // finish changes the ensemble once enough of the next one hold what is acknowledged.
 func (w *Writer) finish(ctx context.Context, now time.Time) error {
 	w.mu.Lock()
-	ready := w.core.ready()
+	ready := w.core.ready(w.o.Committed())
+	shrinks := len(w.proposal) < w.o.Quorum // then nobody but the object store acknowledges, now and later
 	w.mu.Unlock()
 	if !ready {
-		if now.Sub(w.frozenAt) > freezeLimit {
+		if now.Sub(w.frozenAt) > freezeLimit && (!shrinks || w.returned()) {
 			w.abandon(now, nil)
 			w.acknowledge()
 		}
@@ -295,6 +300,15 @@ func (w *Writer) finish(ctx context.Context, now time.Time) error {
 	}
 	w.acknowledge()
 	return nil
+}
+
+// returned tells whether a member that the proposal drops could be kept after all.
+func (w *Writer) returned() bool {
+	w.mu.Lock()
+	present := slices.Clone(w.core.ensemble)
+	w.mu.Unlock()
+	live := w.o.Candidates(present)
+	return slices.ContainsFunc(present, func(m Member) bool { return !slices.Contains(w.proposal, m) && slices.Contains(live, m) })
 }
 
 // acknowledge tells the log what is replicated.

@@ -189,7 +189,7 @@ func TestWeather(t *testing.T) {
 					break
 				}
 				err = w.check(r, 0)
-				if errors.Is(err, errUnreadable) {
+				if errors.Is(err, ErrUnreadable) {
 					continue
 				}
 				if err != nil {
@@ -197,7 +197,7 @@ func TestWeather(t *testing.T) {
 				}
 				time.Sleep(10 * time.Second)
 				synctest.Wait()
-				if err := w.check(r, o.acks()); err != nil && !errors.Is(err, errUnreadable) {
+				if err := w.check(r, o.acks()); err != nil && !errors.Is(err, ErrUnreadable) {
 					t.Fatalf("seed %d: %v", seed, err)
 				}
 				break
