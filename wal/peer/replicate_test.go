@@ -47,6 +47,7 @@ func TestReplicate(t *testing.T) {
 		}
 		held, err := s.Append(ctx, src.groups[30])
 		must(t, err)
+		synctest.Wait()
 		if held != src.groups[30].End() || s.Held() != held || acks[len(acks)-1] != held || len(acks) > 25 {
 			t.Fatalf("held %d of %d; %d acks", held, src.groups[30].End(), len(acks))
 		}
@@ -219,6 +220,7 @@ func TestWindow(t *testing.T) {
 		for s.Held() < src.end() {
 			time.Sleep(time.Minute)
 		}
+		synctest.Wait()
 		if acks > 30 {
 			t.Fatalf("%d acks of %d groups", acks, len(src.groups))
 		}

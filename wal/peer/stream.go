@@ -181,10 +181,10 @@ func (c *conn) acked(id, held, bytes uint64) error {
 	s.kept, s.held = bytes, wal.Position(held)
 	tell := s.onAck
 	s.mu.Unlock()
-	s.signal()
 	if tell != nil {
 		tell(wal.Position(held))
 	}
+	s.signal()
 	return nil
 }
 

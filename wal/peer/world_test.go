@@ -113,6 +113,8 @@ func openReplicas(t testing.TB, fs wal.FS, dir string) *wal.Replicas {
 	return rs
 }
 
+func newWorldFS() wal.FS { return crashfs.New() }
+
 // world is bob's server, and alice's client of it, over wires.
 type world struct {
 	*wires
