@@ -134,6 +134,10 @@ func newWorld(t testing.TB, change func(*ServerOptions, *ClientOptions)) *world 
 	if change != nil {
 		change(&so, &co)
 	}
+	if so.Replicas != w.replicas {
+		must(t, w.replicas.Close())
+		w.replicas = so.Replicas
+	}
 	var err, err2 error
 	w.server, err = NewServer(so)
 	w.client, err2 = NewClient(co)
