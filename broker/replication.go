@@ -112,12 +112,19 @@ func (r *replication) candidates(present []quorum.Member) []quorum.Member {
 }
 
 // writer makes what replicates the stream's log.
-func (r *replication) writer(log *wal.Log, uploader *tiering.Uploader, stream *metadata.StreamState, ensemble *metadata.Ensemble) (*quorum.Writer, error) {
+func (r *replication) writer(life context.Context, log *wal.Log, uploader *tiering.Uploader, stream *metadata.StreamState, ensemble *metadata.Ensemble) (*quorum.Writer, error) {
 	b := r.broker
 	r.network.Register(uint64(stream.ID), log)
 	return quorum.NewWriter(quorum.Options{
 		Log: log, Stream: uint64(stream.ID), Self: b.self(), Quorum: ensemble.Quorum, Size: b.config.Replication.Members, Dial: r.network.Dial,
 		Candidates: r.candidates, Committed: uploader.Committed,
+		Commit: func() {
+			b.tasks.Go(func() {
+				if err := uploader.Drain(life); err != nil && life.Err() == nil {
+					b.logger.Warn("the write-ahead log is not emptied for its smaller ensemble", "error", err)
+				}
+			})
+		},
 		Reach: func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, reachWait)
 			defer cancel()

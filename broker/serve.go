@@ -180,7 +180,7 @@ func (s *serving) openLog(ctx, life context.Context) error {
 	if class != metadata.ClassQuorum {
 		return nil
 	}
-	replicas, err := b.replication.writer(s.log, s.uploader, s.stream, ensemble)
+	replicas, err := b.replication.writer(life, s.log, s.uploader, s.stream, ensemble)
 	if err != nil {
 		return err
 	}

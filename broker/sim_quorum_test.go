@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidemarkmq/tidemark/metadata"
 	"github.com/tidemarkmq/tidemark/objectstore/faulty"
 )
 
@@ -128,5 +129,88 @@ func TestSimFleetQuorumAll(t *testing.T) {
 		}
 		clients.Wait()
 		f.finish(1)
+	})
+}
+
+// TestSimFleetQuorumZombie: a broker that cannot reach etcd is fenced on its replicas when its lease has run out: it acknowledges nothing more, and steps down by
+// itself, although etcd tells it nothing.
+func TestSimFleetQuorumZombie(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newQuorumFleet(t)
+		for id := range 3 {
+			f.add(id + 1)
+		}
+		f.createTopic("a", 9)
+		f.awaitEnsembles(3)
+		var parts []tp
+		for i := range int32(9) {
+			parts = append(parts, tp{"a", i})
+		}
+		p := library{h: f.h, name: "p", parts: parts, records: 200, pause: 200 * time.Millisecond}
+		var clients sync.WaitGroup
+		clients.Go(p.run)
+		time.Sleep(2 * time.Second)
+		zombie := f.runs[1]
+		zombie.partitioned.Store(true)
+		delete(f.runs, 1)
+		f.awaitOwned("without the zombie", 4*time.Second, func(n map[int]int) bool { return n[2]+n[3] == 9 })
+		select {
+		case <-zombie.done:
+			if zombie.err == nil {
+				t.Error("the zombie ended without an error")
+			}
+		case <-time.After(10 * time.Second):
+			t.Error("the zombie does not step down")
+			zombie.crash()
+			<-zombie.done
+		}
+		clients.Wait()
+		f.finish(2)
+	})
+}
+
+// TestSimFleetQuorumNoEtcd: without etcd acknowledgements go on for a minute, and when it is back everybody is who he was.
+func TestSimFleetQuorumNoEtcd(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newQuorumFleet(t)
+		for id := range 3 {
+			f.add(id + 1)
+		}
+		f.createTopic("a", 6)
+		f.awaitEnsembles(3)
+		var parts []tp
+		for i := range int32(6) {
+			parts = append(parts, tp{"a", i})
+		}
+		p := library{h: f.h, name: "p", parts: parts, records: 400, pause: 200 * time.Millisecond}
+		var clients sync.WaitGroup
+		clients.Go(p.run)
+		time.Sleep(5 * time.Second)
+		incarnations := map[int]metadata.Incarnation{}
+		for id, r := range f.runs {
+			incarnations[id] = r.broker.incarnation
+			r.partitioned.Store(true)
+		}
+		before := f.h.counts()[acked]
+		time.Sleep(time.Minute)
+		if during := f.h.counts()[acked] - before; during < 250*6/2 {
+			t.Errorf("%d records were acknowledged in the minute without etcd", during)
+		}
+		for _, r := range f.runs {
+			r.partitioned.Store(false)
+		}
+		time.Sleep(10 * time.Second)
+		for id, r := range f.runs {
+			select {
+			case <-r.done:
+				t.Errorf("broker %d ended: %v", id, r.err)
+			default:
+			}
+			if o, ok := r.broker.meta.Image().Broker(metadata.BrokerID(id)); !ok || o.Incarnation != incarnations[id] {
+				t.Errorf("broker %d is not registered as it was: %+v", id, o)
+			}
+		}
+		clients.Wait()
+		f.finish(3)
 	})
 }

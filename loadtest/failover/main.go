@@ -37,7 +37,7 @@ func main() {
 	log.SetFlags(log.Ltime)
 	var o options
 	flag.StringVar(&o.binary, "tidemark", "", "tidemark binary; empty: build it")
-	flag.StringVar(&o.durability, "durability", "object", "durability class: local or object")
+	flag.StringVar(&o.durability, "durability", "object", "durability class: local, quorum or object")
 	flag.StringVar(&o.fault, "fault", "kill", "kill (SIGKILL, and it does not come back) or leave (SIGTERM)")
 	flag.IntVar(&o.brokers, "brokers", 3, "brokers")
 	flag.IntVar(&o.partitions, "partitions", 24, "partitions that are written to")

@@ -13,8 +13,12 @@ const (
 	sendBytes  = 1 << 20 // a chunk is sent when it has so much, or there is nothing more
 	retryFirst = 20 * time.Millisecond
 	retryMost  = time.Second
-	trimEvery  = time.Second
+	trimEvery  = time.Second // of a log that is quiet
 )
+
+// errQuiet ends a session in which nothing was sent for a while. The next one opens the replica again, and so learns of a fence, which a log that
+// writes nothing would never hear of.
+var errQuiet = errors.New("quiet")
 
 // sender copies a log's groups to one member.
 type sender struct {
@@ -30,6 +34,7 @@ type sender struct {
 
 	// Under Writer.mu.
 	lost    bool         // its replica counts no more
+	removed bool         // because it is not there any more
 	slow    bool         // it has lacked something for too long
 	mark    wal.Position // what was written at
 	markAt  time.Time
@@ -56,15 +61,16 @@ func (s *sender) run(ctx context.Context) {
 		if ctx.Err() != nil || errors.Is(err, wal.ErrFailed) {
 			return
 		}
+		if errors.Is(err, errQuiet) {
+			continue
+		}
 		if errors.Is(err, wal.ErrFenced) {
 			s.w.o.Log.Fail(err)
 			return
 		}
 		if errors.Is(err, wal.ErrLimbo) || errors.Is(err, wal.ErrNoReplica) || errors.Is(err, wal.ErrForeign) || errors.Is(err, wal.ErrMalformed) {
 			s.w.o.Logger.Error("a replica of the write-ahead log counts no more", "broker", s.member.Broker, "error", err)
-			s.w.mu.Lock()
-			s.lost = true
-			s.w.mu.Unlock()
+			s.w.lose(s, errors.Is(err, wal.ErrNoReplica))
 			return
 		}
 		if !errors.Is(err, wal.ErrTrimmed) {
@@ -154,22 +160,21 @@ func (s *sender) send(ctx context.Context, app Appender, f *wal.Follower) error 
 	}
 }
 
-// next waits for a group, and trims the replica of a log that is quiet.
+// next waits for a group; errQuiet: none came for a while, and the replica is trimmed.
 func (s *sender) next(ctx context.Context, f *wal.Follower) (wal.Group, error) {
-	for {
-		if f.More() {
-			return f.Next(ctx)
-		}
-		waiting, cancel := context.WithTimeout(ctx, trimEvery)
-		g, err := f.Next(waiting)
-		cancel()
-		if err == nil || ctx.Err() != nil || waiting.Err() == nil {
-			return g, err
-		}
-		if err := s.trim(ctx); err != nil {
-			return g, err
-		}
+	if f.More() {
+		return f.Next(ctx)
 	}
+	waiting, cancel := context.WithTimeout(ctx, trimEvery)
+	defer cancel()
+	g, err := f.Next(waiting)
+	if err == nil || ctx.Err() != nil || waiting.Err() == nil {
+		return g, err
+	}
+	if err := s.trim(ctx); err != nil {
+		return g, err
+	}
+	return g, errQuiet
 }
 
 // trim tells the member what the log has let go of.

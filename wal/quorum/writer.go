@@ -38,6 +38,8 @@ type Options struct {
 	Change func(ctx context.Context, next []Member) error
 	// Committed is the position before which everything is in the object store, whose commits the log was told of by Replicated. It must not block.
 	Committed func() wal.Position
+	// Commit asks for what was written to be committed soon, because the ensemble cannot become smaller before. It must not block. May be nil.
+	Commit func()
 	// Reach asks etcd something, with a limit of its own. It is called before acknowledgements are stopped for Change, so that an etcd that is away
 	// stops nothing. May be nil.
 	Reach func(ctx context.Context) error
@@ -158,6 +160,9 @@ func (w *Writer) step(ctx context.Context, now time.Time) error {
 		return nil
 	}
 	w.frozenAt = now
+	if len(w.proposal) < w.o.Quorum && w.o.Commit != nil {
+		w.o.Commit()
+	}
 	return w.finish(ctx, now)
 }
 
@@ -309,6 +314,23 @@ func (w *Writer) returned() bool {
 	w.mu.Unlock()
 	live := w.o.Candidates(present)
 	return slices.ContainsFunc(present, func(m Member) bool { return !slices.Contains(w.proposal, m) && slices.Contains(live, m) })
+}
+
+// lose notes that a sender's replica counts no more. When no member has one any more, somebody has recovered the stream: it is sealed, and only that
+// is a reason to remove replicas.
+func (w *Writer) lose(s *sender, removed bool) {
+	w.mu.Lock()
+	s.lost, s.removed = true, removed
+	over := len(w.core.ensemble) > 1
+	for _, m := range w.core.ensemble {
+		if m != w.o.Self && (w.senders[m] == nil || !w.senders[m].removed) {
+			over = false
+		}
+	}
+	w.mu.Unlock()
+	if over {
+		w.o.Log.Fail(fmt.Errorf("%w: all its replicas were removed", wal.ErrFenced))
+	}
 }
 
 // acknowledge tells the log what is replicated.
