@@ -5,6 +5,8 @@ import (
 	"maps"
 	"strconv"
 	"strings"
+
+	"github.com/tidemarkmq/tidemark/metadata"
 )
 
 // Sizes of what takes memory where there is plenty, and the least that each works with. In between, all that the configuration
@@ -29,8 +31,10 @@ const (
 	// sealsInMemory is how many seals are between collecting and the end of their puts.
 	sealsInMemory = 5
 	// coreBytes is the heap of a broker that holds nothing: the runtime, an embedded etcd, metrics, merges.
-	coreBytes     = 32 << 20
-	leastSpare    = 24 << 20
+	coreBytes  = 32 << 20
+	leastSpare = 24 << 20
+	// memberBytes is what goes to another member of the ensemble, and what comes from a broker whose log is replicated here.
+	memberBytes   = 24 << 20
 	planSteps     = 64
 	maxFrameKey   = "socket.request.max.bytes"
 	fullMaxFrame  = 100 << 20 // Kafka's default
@@ -164,6 +168,9 @@ func (c *Config) planOf(maxFrame int64, charge int) *MemoryPlan {
 		{"seal-bytes", sealsInMemory * c.SealBytes},
 		{"wal.max-bytes", c.WAL.MaxBytes / int64(charge) * tailIndexBytes},
 	}}
+	if classes[c.Durability] == metadata.ClassQuorum {
+		p.Budgets = append(p.Budgets, MemoryBudget{"replication.members", int64(c.Replication.Members-1) * memberBytes})
+	}
 	if p.LimitBytes > 0 {
 		p.SpareBytes = max(leastSpare, p.LimitBytes/16)
 		p.GoLimitBytes = p.LimitBytes - p.OutsideBytes - p.SpareBytes

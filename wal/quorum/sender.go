@@ -136,9 +136,6 @@ func (s *sender) send(ctx context.Context, app Appender, f *wal.Follower) error 
 			}
 		}
 		k := wal.Chunk{Segment: g.Segment, Position: g.Position}
-		if s.buf == nil {
-			s.buf = wal.AlignedBytes(wal.MaxChunkBytes)
-		}
 		k.Bytes = append(s.buf[:0], g.Bytes...)
 		for have = false; len(k.Bytes) < sendBytes && f.More(); {
 			if g, err = f.Next(ctx); err != nil {
@@ -149,6 +146,7 @@ func (s *sender) send(ctx context.Context, app Appender, f *wal.Follower) error 
 			}
 			k.Bytes = append(k.Bytes, g.Bytes...)
 		}
+		s.buf = k.Bytes
 		held, err := app.Append(ctx, k)
 		if err != nil {
 			return err
