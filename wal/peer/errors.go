@@ -20,8 +20,8 @@ var (
 	ErrWrongCluster = errors.New("wrong cluster")
 	// ErrWrongBroker is an ErrRefused: another broker answers at the address.
 	ErrWrongBroker = errors.New("wrong broker")
-	// ErrWrongDisk is an ErrRefused: the broker has another disk by now. What was on the wanted one does not count.
-	ErrWrongDisk = errors.New("wrong disk")
+	// ErrWrongDisk is an ErrRefused, and a wal.ErrLimbo: the broker has another disk by now. What was on the wanted one does not count.
+	ErrWrongDisk = fmt.Errorf("wrong disk: %w", wal.ErrLimbo)
 	// ErrWrongVersion is an ErrRefused: the sides have no version of the protocol in common.
 	ErrWrongVersion = errors.New("no common version of the protocol")
 	// ErrProtocol says that the other side has sent what it must not.
@@ -36,14 +36,20 @@ var (
 var codes = []error{
 	1: wal.ErrFenced, 2: wal.ErrLimbo, 3: wal.ErrNoReplica, 4: wal.ErrSuperseded, 5: wal.ErrMalformed, 6: wal.ErrFull, 7: wal.ErrForeign, 8: wal.ErrTrimmed,
 	9: wal.ErrClosed, 10: wal.ErrFailed, 11: ErrCorrupt, 12: ErrUnknownKind, 13: context.Canceled,
-	14: ErrWrongCluster, 15: ErrWrongBroker, 16: ErrWrongDisk, 17: ErrWrongVersion, 18: ErrRefused, 19: ErrProtocol,
+	14: ErrWrongCluster, 15: ErrWrongBroker, codeWrongDisk: ErrWrongDisk, 17: ErrWrongVersion, 18: ErrRefused, 19: ErrProtocol,
 }
 
-const codeOther = 0
+const (
+	codeOther     = 0
+	codeWrongDisk = 16
+)
 
 // codeOf finds the code. The order of codes decides where an error wraps several.
 func codeOf(err error) uint16 {
 	var rot *wal.CorruptionError
+	if errors.Is(err, ErrWrongDisk) {
+		return codeWrongDisk // not that of limbo
+	}
 	for code, known := range codes {
 		if known != nil && errors.Is(err, known) {
 			return uint16(code)

@@ -202,7 +202,9 @@ func TestMisbehaviour(t *testing.T) {
 			}
 			return nil
 		},
-		"a long frame": func(l *link) error { return l.push([]byte{0, 0, 0, 0, 3, 0, 32, 0, 0, 0, 0, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}) },
+		"a long frame": func(l *link) error {
+			return l.push([]byte{0, 0, 0, 0, 3, 0, 32, 0, 0, 0, 0, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
+		},
 		"a damaged head": func(l *link) error {
 			frame := make([]byte, frameHeaderBytes+16)
 			frameHeader{Kind: kindFence, ID: 1}.put(frame, frame[frameHeaderBytes:])

@@ -152,7 +152,7 @@ func (s *Server) Run(ctx context.Context) error {
 			return nil
 		}
 		if err != nil {
-			if errors.Is(err, net.ErrClosed) || pause > time.Second {
+			if errors.Is(err, net.ErrClosed) {
 				return fmt.Errorf("peer server: accept: %w", err)
 			}
 			s.o.Logger.Warn("accepting a replica's connection failed", "error", err) // too many open files, say
@@ -160,7 +160,7 @@ func (s *Server) Run(ctx context.Context) error {
 			case <-ctx.Done():
 			case <-time.After(pause):
 			}
-			pause *= 2
+			pause = min(2*pause, time.Second)
 			continue
 		}
 		pause = time.Millisecond

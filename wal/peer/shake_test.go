@@ -15,6 +15,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/tidemarkmq/tidemark/wal"
 )
 
 func TestRefused(t *testing.T) {
@@ -42,6 +44,9 @@ func TestRefused(t *testing.T) {
 				_, err := w.client.Fence(t.Context(), testStream, 1)
 				wants(t, err, c.want)
 				wants(t, err, ErrRefused)
+				if limbo := errors.Is(err, wal.ErrLimbo); limbo != (name == "disk") {
+					t.Fatalf("limbo %v: %v", limbo, err)
+				}
 				if !strings.Contains(err.Error(), c.text) {
 					t.Fatal(err)
 				}

@@ -44,7 +44,8 @@ func (c *conn) startStream(id uint64, k *call) error {
 	return nil
 }
 
-// OnAck has fn called with each position that Held grows to, on the connection's reader: it must not block. Before the first Send.
+// OnAck has fn called with each position that Held grows to, on the connection's reader: it must not block. It
+// must be set before the first Send; when Append returns the call for its position is over or under way.
 func (s *Stream) OnAck(fn func(wal.Position)) {
 	s.mu.Lock()
 	s.onAck = fn

@@ -174,7 +174,12 @@ func (o original) end() wal.Position      { return o.groups[len(o.groups)-1].End
 
 func writeOriginal(t testing.TB, epoch uint64, entries, sizeBytes int) original {
 	t.Helper()
-	o := wal.Options{FS: crashfs.New(), Dir: "/wal", Epoch: epoch, Owner: [16]byte{7}, SegmentBytes: 64 << 10, SlabBytes: 32 << 10, SlabCount: 6}
+	return writeSegments(t, epoch, entries, sizeBytes, 64<<10)
+}
+
+func writeSegments(t testing.TB, epoch uint64, entries, sizeBytes int, segmentBytes int64) original {
+	t.Helper()
+	o := wal.Options{FS: crashfs.New(), Dir: "/wal", Epoch: epoch, Owner: [16]byte{7}, SegmentBytes: segmentBytes, SlabBytes: int(min(segmentBytes/2, 4<<20)), SlabCount: 6}
 	l, err := wal.New(o)
 	if err != nil {
 		t.Fatal(err)
