@@ -21,7 +21,8 @@ type Options struct {
 	Tidemark, Etcd, MinIO string // binaries; without MinIO objects are in a folder
 	Brokers, Etcds        int
 	Durability            string
-	DiskBytes             int64 // of each broker, where mounting works
+	Lease                 time.Duration // of the brokers' registrations
+	DiskBytes             int64         // of each broker, where mounting works
 	Seed                  uint64
 	Flags                 []string // more for each broker; {ip} is its address
 }
@@ -41,7 +42,7 @@ type Cluster struct {
 
 const (
 	keyName, keySecret, bucket = "tidemark", "tidemark-local", "tidemark"
-	clientPort                 = "9092"
+	clientPort, replicaPort    = "9092", "9094"
 )
 
 // Start starts everything and waits until it serves. What was started is stopped when it fails.
@@ -155,7 +156,11 @@ func (c *Cluster) addBroker(ctx context.Context, id int) error {
 		endpoints = append(endpoints, "http://"+e.Address)
 	}
 	args := []string{"broker", "--node-id", fmt.Sprint(id), "--listeners", s.Address, "--admin-listener", node.IP + ":9644", "--data-dir", s.wal(),
-		"--durability", c.Durability, "--etcd.endpoints", strings.Join(endpoints, ",")}
+		"--durability", c.Durability, "--lease", c.Lease.String(), "--etcd.endpoints", strings.Join(endpoints, ","),
+		"--replication.listener", node.IP + ":" + replicaPort, "--replication.insecure", "true"}
+	if s.Mounted { // the disk is small, and other brokers' logs are on it too
+		args = append(args, "--wal.segment-bytes", "16MiB", "--wal.max-bytes", "64MiB")
+	}
 	if c.Store != nil {
 		args = append(args, "--object-store.url", "s3://"+bucket+"/chaos?endpoint=http://"+c.Store.address+"&region=us-east-1&path-style=true",
 			"--object-store.access-key-file", filepath.Join(c.Dir, "access-key"), "--object-store.secret-key-file", filepath.Join(c.Dir, "secret-key"))

@@ -4,15 +4,21 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 )
 
 // nowhere is a hardware address that no port of the bridge has: what is sent to it is dropped in silence, as by a broken switch.
 const nowhere = "02:00:00:00:ff:ff"
+
+// tagPrefix begins the names of bridges and namespaces; the number of the process that made them follows.
+const tagPrefix = "tmc"
 
 // Network gives each node an address, and cuts the way from one to another. Without root all nodes are on the loopback interface,
 // and nothing can be cut. Its methods may be called concurrently.
@@ -34,11 +40,12 @@ type Node struct {
 // NewNetwork makes a bridge, with an address for this program's clients.
 func NewNetwork(ctx context.Context) (*Network, error) {
 	pid := os.Getpid()
-	n := &Network{tag: fmt.Sprintf("tmc%d", pid%100000), subnet: fmt.Sprintf("127.%d.%d.", 100+pid%100, pid/100%250)}
+	n := &Network{tag: fmt.Sprintf("%s%d", tagPrefix, pid), subnet: fmt.Sprintf("127.%d.%d.", 100+pid%100, pid/100%250)}
 	if os.Geteuid() != 0 {
 		n.Reason = "network namespaces need root"
 		return n, nil
 	}
+	removeAbandoned(ctx)
 	if err := ip(ctx, "link", "add", n.tag, "type", "bridge"); err != nil {
 		n.Reason = "network namespaces do not work here: " + err.Error()
 		return n, nil
@@ -51,6 +58,34 @@ func NewNetwork(ctx context.Context) (*Network, error) {
 		}
 	}
 	return n, nil
+}
+
+// removeAbandoned removes the networks of runs that were killed.
+func removeAbandoned(ctx context.Context) {
+	abandoned := func(name string) bool {
+		tag, ok := strings.CutPrefix(name, tagPrefix)
+		if !ok {
+			return false
+		}
+		number, _, _ := strings.Cut(tag, "-")
+		if _, err := strconv.Atoi(number); err != nil {
+			return false
+		}
+		_, err := os.Stat("/proc/" + number)
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	spaces, _ := os.ReadDir("/run/netns") // not there before the first one
+	for _, s := range spaces {
+		if abandoned(s.Name()) {
+			_ = ip(ctx, "netns", "del", s.Name())
+		}
+	}
+	links, _ := os.ReadDir("/sys/class/net")
+	for _, l := range links {
+		if abandoned(l.Name()) {
+			_ = ip(ctx, "link", "del", l.Name())
+		}
+	}
 }
 
 // Clients is the node of this program.
