@@ -3,6 +3,7 @@ package peer
 import (
 	"context"
 	"errors"
+	"net"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -145,11 +146,6 @@ func TestSupersededAndMalformed(t *testing.T) {
 		wants(t, third.Err(), wal.ErrClosed)
 		_, err = third.Append(ctx, src.groups[1])
 		wants(t, err, wal.ErrClosed)
-		w.disk.SetCapacity(w.disk.Used())
-		fourth, _, err := w.client.Open(ctx, testStream, src.header, src.oldest(), false)
-		must(t, err)
-		_, err = fourth.Append(ctx, src.groups[1]) // where there is room already
-		must(t, err)
 	})
 }
 
@@ -246,4 +242,56 @@ func TestRemoteErrorsAreText(t *testing.T) {
 	if (&RemoteError{Code: 60000}).Unwrap() != nil {
 		t.Fatal("a code of the future stands for something")
 	}
+}
+
+// TestFull: a full disk ends the stream with ErrFull and loses nothing; opened again when there is room, it goes on.
+func TestFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := writeOriginal(t, 10, 60, 3000)
+		w := newWorld(t, nil)
+		defer w.stop(t)
+		ctx := t.Context()
+		s, _, err := w.client.Open(ctx, testStream, src.header, src.oldest(), true)
+		must(t, err)
+		w.disk.SetCapacity(w.disk.Used() + 100_000)
+		sent := 0
+		for ; err == nil && sent < len(src.groups); sent++ {
+			_, err = s.Append(ctx, src.groups[sent])
+		}
+		wants(t, err, wal.ErrFull)
+		held := s.Held()
+		if held != src.groups[sent-2].End() {
+			t.Fatalf("held %d", held)
+		}
+		w.disk.SetCapacity(0)
+		s, tail, err := w.client.Open(ctx, testStream, src.header, src.oldest(), false)
+		must(t, err)
+		if tail.End != held {
+			t.Fatalf("%d was held, now %d", held, tail.End)
+		}
+		for _, g := range src.groups[sent-1:] {
+			_, err = s.Append(ctx, g)
+			must(t, err)
+		}
+		src.check(t, w.client, src.end())
+	})
+}
+
+// TestStoppedPeer: somebody who takes nothing any more holds up a sender for seconds only.
+func TestStoppedPeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		timing := Timing{}
+		must(t, timing.setDefaults())
+		k := newConn(2, newLink(near, near, timing), limits{Window: 1 << 20, Calls: 1, Streams: 1})
+		ended := make(chan error, 1)
+		go func() { ended <- k.run(t.Context()) }()
+		began := time.Now()
+		err := k.link.send(kindCall, 1, func(b []byte) []byte { return append(b, 0, 0) }, make([]byte, MaxPayloadBytes), false)
+		if err == nil || time.Since(began) > 5*time.Second {
+			t.Fatalf("%v after %v", err, time.Since(began))
+		}
+		wants(t, <-ended, ErrDisconnected)
+		far.Close()
+	})
 }
