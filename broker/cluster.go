@@ -72,7 +72,7 @@ func (m *mover) step(ctx context.Context) (err error) {
 	if len(m.movedAt) > 2*im.NumPartitions()+1000 {
 		maps.DeleteFunc(m.movedAt, func(id metadata.PartitionID, _ time.Time) bool { _, ok := im.Partition(id); return !ok })
 	}
-	if err := m.ask(ctx); errors.Is(err, metadata.ErrFenced) {
+	if err := m.serving.ask(ctx); errors.Is(err, metadata.ErrFenced) {
 		b.fail(fmt.Errorf("another broker has taken over what this one had, because it was away for too long; it steps down: %w", err))
 		return nil
 	}

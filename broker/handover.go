@@ -33,7 +33,7 @@ func (m *mover) handOver(ctx context.Context, moves []placement.Move) (err error
 	if len(open) == 0 {
 		return nil
 	}
-	if err := m.ask(ctx); err != nil {
+	if err := s.ask(ctx); err != nil { // before anybody is paused
 		return err
 	}
 	if err := s.drain(ctx, drainWait); err != nil {
@@ -92,15 +92,15 @@ func (m *mover) opened(moves []placement.Move) (open []*partition.Partition, rel
 	return open, releases
 }
 
-// ask makes sure that etcd answers and that this run's stream is still its own, before anybody is paused.
-func (m *mover) ask(ctx context.Context) error {
+// ask makes sure that etcd answers and that this run's stream is still its own.
+func (s *serving) ask(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, askWait)
 	defer cancel()
-	now, err := m.serving.broker.meta.Stream(ctx, m.serving.stream.ID)
+	now, err := s.broker.meta.Stream(ctx, s.stream.ID)
 	if err != nil {
 		return err
 	}
-	if now.Revision != m.serving.stream.Revision {
+	if now.Revision != s.stream.Revision {
 		return fmt.Errorf("the write-ahead log is %s by now: %w", now.State, metadata.ErrFenced)
 	}
 	return nil

@@ -91,7 +91,7 @@ func (s *serving) start(ctx, life context.Context, listeners []net.Listener) err
 	}}
 	h := &handler.Broker{
 		NodeID: b.nodeID, Incarnation: func() metadata.Incarnation { return b.incarnation }, Meta: b.meta, Partitions: s.partitions,
-		Groups: groups, FollowShards: shards.follow, Configs: b.configs, Opener: o, TrustCompressed: !b.config.CheckCompressed, SlowReadBytes: b.config.slowReadBytes(), LogDir: b.config.DataDir, Logger: b.logger.With("part", "handler"), Meter: b.meter,
+		Groups: groups, FollowShards: shards.follow, Confirm: s.ask, Configs: b.configs, Opener: o, TrustCompressed: !b.config.CheckCompressed, SlowReadBytes: b.config.slowReadBytes(), LogDir: b.config.DataDir, Logger: b.logger.With("part", "handler"), Meter: b.meter,
 	}
 	o.config = h.TopicConfig
 	h.Start()

@@ -31,6 +31,9 @@ type Broker struct {
 	// FollowShards returns once this broker coordinates the groups that the metadata gives to it; nil: it coordinates what it coordinates.
 	FollowShards func(context.Context) error
 
+	// Confirm asks etcd whether the write-ahead log is still this run's own; metadata.ErrFenced: it is not. Nil: nobody else can have it.
+	Confirm func(context.Context) error
+
 	// TrustCompressed opens compressed batches of producers only when the topic's config needs their records.
 	TrustCompressed bool
 

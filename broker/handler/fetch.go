@@ -3,6 +3,7 @@ package handler
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -171,6 +172,9 @@ func (f *fetchState) pass(ctx context.Context, version int16, isolation int8, ma
 		}
 		part.answer = wire.NewFetchPartition(part.ask.partition, 0)
 		pos, err := part.p.Locate(metadata.Offset(part.ask.offset), part.ask.currentEpoch, part.ask.lastEpoch)
+		if errors.Is(err, partition.ErrOffsetOutOfRange) && part.ask.offset > int64(pos.HighWatermark) {
+			err = f.b.confirmRange(ctx, err)
+		}
 		if err != nil {
 			f.fail(part, version, err)
 			pass.urgent = true
@@ -235,6 +239,18 @@ func (f *fetchState) fail(part *fetchPart, version int16, err error) {
 	if version >= 16 && (code == kerr.NotLeaderForPartition.Code || code == kerr.FencedLeaderEpoch.Code) {
 		part.answer.CurrentLeader = leaderOf(f.b.Meta.Image(), part.p.ID())
 	}
+}
+
+// confirmRange returns err, that a consumer is above the end of the log, if the log is this broker's still. One that was frozen while others took its
+// partitions over may be behind, and its consumers must not begin anew for that: they look for the new leader.
+func (b *Broker) confirmRange(ctx context.Context, err error) error {
+	if b.Confirm == nil {
+		return err
+	}
+	if cause := b.Confirm(ctx); cause != nil {
+		return fmt.Errorf("%w: cannot be sure where the log ends: %w", partition.ErrClosed, cause)
+	}
+	return err
 }
 
 // fetchAnswer is a pooled response: its slices are used again once the bytes are written.

@@ -80,6 +80,13 @@ func TestFetchErrors(t *testing.T) {
 			}
 		})
 	}
+	// A broker that others have taken over may be behind: a consumer that knows more is told to look for the new leader.
+	for cause, want := range map[error]*kerr.Error{nil: kerr.OffsetOutOfRange, metadata.ErrFenced: kerr.NotLeaderForPartition, metadata.ErrUnavailable: kerr.NotLeaderForPartition} {
+		f.Confirm = func(context.Context) error { return cause }
+		if _, parts := f.fetch(new(server.Conn), fetchOf(12, ask{topic: topic, offset: 6})); parts[0].ErrorCode != want.Code {
+			t.Errorf("above the end, etcd says %v: %+v", cause, parts[0])
+		}
+	}
 	// Epoch checks are for versions that have the field.
 	if _, parts := f.fetch(new(server.Conn), fetchOf(8, ask{topic: topic, current: 2})); parts[0].ErrorCode != 0 {
 		t.Errorf("v8 with leader epoch: %+v", parts[0])
