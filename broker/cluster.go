@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/tidemarkmq/tidemark/broker/handler"
@@ -15,6 +16,9 @@ import (
 const (
 	// planEvery is how often a broker looks for partitions to move without a sign of change.
 	planEvery = time.Second
+	// turnEvery is how long the broker before has had for what a dead run left, until the next one tries too: it may be cut off from the object store,
+	// or from the replicas.
+	turnEvery = 5 * time.Second
 	// planPause is the least time between two plans: in a large cluster a plan takes a while.
 	planPause = 100 * time.Millisecond
 )
@@ -30,9 +34,17 @@ type mover struct {
 	// ends are the recoveries of dead runs' streams that are under way, side by side; ended tells run that one is over.
 	ends  map[metadata.StreamID]chan error
 	ended chan struct{}
+	gone  map[metadata.Place]*goneRun // runs that own partitions and are not registered
 	// busy says that the last plan had work, or could have: then the next tick plans again though nothing has changed. A plan of a large cluster
 	// takes a while, and a quiet one needs none.
 	busy bool
+}
+
+// goneRun is a run that is not registered any more.
+type goneRun struct {
+	since   time.Time // when this broker saw it
+	trouble string    // why it cannot be recovered, as last logged
+	seen    bool      // by the present plan
 }
 
 // run plans and moves until ctx is done.
@@ -81,11 +93,7 @@ func (m *mover) step(ctx context.Context) (err error) {
 	}
 	m.busy = false
 	defer func() { m.busy = m.busy || err != nil }()
-	controller := im.Controller() == b.nodeID
-	partitions, err := m.partitions(ctx, im, controller)
-	if err != nil {
-		return err
-	}
+	partitions := m.partitions(ctx, im)
 	self := metadata.Place{Broker: b.nodeID, Incarnation: b.incarnation}
 	var give []placement.Move
 	moves := placement.Plan(time.Now(), brokers, partitions, placement.DefaultLimits)
@@ -93,7 +101,7 @@ func (m *mover) step(ctx context.Context) (err error) {
 	take := map[metadata.Place][]metadata.Takeover{}
 	for _, move := range moves {
 		switch {
-		case move.Reason == placement.OwnerGone && controller:
+		case move.Reason == placement.OwnerGone && m.turn(im, move.From):
 			take[move.From] = append(take[move.From], metadata.Takeover{Partition: move.Partition, To: move.To.Broker, ToIncarnation: move.To.Incarnation})
 		case move.Reason != placement.OwnerGone && move.From == self:
 			give = append(give, move)
@@ -121,32 +129,58 @@ func (m *mover) orphans(im *metadata.Image) bool {
 	return false
 }
 
-// partitions is the image as placement sees it. Which dead runs are sealed only the controller asks.
-func (m *mover) partitions(ctx context.Context, im *metadata.Image, controller bool) ([]placement.Partition, error) {
+// turn tells whether this broker takes care of what a run has left that is gone: the one with the lowest live id at once, the others one after the other
+// if that does not get it done.
+func (m *mover) turn(im *metadata.Image, of metadata.Place) bool {
+	g := m.gone[of]
+	if g == nil {
+		g = &goneRun{since: time.Now()}
+		m.gone[of] = g
+	}
+	g.seen = true
+	rank := slices.IndexFunc(im.Brokers(), func(o metadata.Broker) bool { return o.ID == m.serving.broker.nodeID })
+	return rank >= 0 && time.Since(g.since) >= time.Duration(rank)*turnEvery
+}
+
+// partitions is the image as placement sees it. Whether dead runs are sealed is asked only by who takes care of them.
+func (m *mover) partitions(ctx context.Context, im *metadata.Image) []placement.Partition {
 	out := make([]placement.Partition, 0, im.NumPartitions())
 	known := map[metadata.Place]bool{}
+	for _, g := range m.gone {
+		g.seen = false
+	}
 	for t := range im.Topics() {
 		shards := handler.IsShards(t)
 		for _, p := range im.PartitionsOf(t.ID) {
 			q := placement.Partition{ID: p.ID, Owner: metadata.Place{Broker: p.Owner, Incarnation: p.OwnerIncarnation}, Wish: metadata.NoBroker, MovedAt: m.movedAt[p.ID]}
 			m.busy = m.busy || time.Since(q.MovedAt) < placement.DefaultLimits.Cooldown
 			// A broker that is back under another incarnation takes what is its own by itself.
-			if _, live := im.Broker(p.Owner); !live && controller {
+			if _, live := im.Broker(p.Owner); !live {
 				m.busy = true
-				sealed, seen := known[q.Owner]
-				if !seen && !shards {
-					var err error
-					if sealed, err = m.isSealed(ctx, q.Owner); err != nil {
-						return nil, err
+				if mine := m.turn(im, q.Owner); mine && shards {
+					q.Sealed = true
+				} else if mine {
+					if _, asked := known[q.Owner]; !asked {
+						known[q.Owner] = m.tryToSeal(ctx, q.Owner)
 					}
-					known[q.Owner] = sealed
+					q.Sealed = known[q.Owner]
 				}
-				q.Sealed = sealed || shards
 			}
 			out = append(out, q)
 		}
 	}
-	return out, nil
+	maps.DeleteFunc(m.gone, func(_ metadata.Place, g *goneRun) bool { return !g.seen })
+	return out
+}
+
+// tryToSeal is isSealed, which says why not in the log: what cannot be recovered now must not hold up everything else.
+func (m *mover) tryToSeal(ctx context.Context, of metadata.Place) bool {
+	sealed, err := m.isSealed(ctx, of)
+	if g := m.gone[of]; err != nil && ctx.Err() == nil && g.trouble != err.Error() {
+		g.trouble = err.Error()
+		m.serving.broker.logger.Warn("what a broker that is gone has left cannot be recovered yet; trying again", "broker", of.Broker, "incarnation", of.Incarnation, "error", err)
+	}
+	return sealed && err == nil
 }
 
 // isSealed tells whether everything that a run has acknowledged is in objects, and sees to it where it can: a run that is not registered any

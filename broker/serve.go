@@ -122,7 +122,7 @@ func (s *serving) start(ctx, life context.Context, listeners []net.Listener) err
 		return err
 	}
 	b.spawn(life, "utilization", use.run)
-	m := &mover{serving: s, shards: shards, movedAt: map[metadata.PartitionID]time.Time{}, sealed: map[metadata.Place]bool{},
+	m := &mover{serving: s, shards: shards, movedAt: map[metadata.PartitionID]time.Time{}, sealed: map[metadata.Place]bool{}, gone: map[metadata.Place]*goneRun{},
 		ends: map[metadata.StreamID]chan error{}, ended: make(chan struct{}, 1), busy: true}
 	s.moves = startPart(life, m.run, b.fail)
 	return nil

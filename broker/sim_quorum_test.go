@@ -214,3 +214,29 @@ func TestSimFleetQuorumNoEtcd(t *testing.T) {
 		f.finish(3)
 	})
 }
+
+// TestSimFleetQuorumStorelessController: the broker that would recover a dead one cannot reach the object store; another one does it.
+func TestSimFleetQuorumStorelessController(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newQuorumFleet(t)
+		for id := range 3 {
+			f.add(id + 1)
+		}
+		f.createTopic("a", 9)
+		f.awaitEnsembles(3)
+		var parts []tp
+		for i := range int32(9) {
+			parts = append(parts, tp{"a", i})
+		}
+		p := library{h: f.h, name: "p", parts: parts, records: 100, pause: 200 * time.Millisecond}
+		var clients sync.WaitGroup
+		clients.Go(p.run)
+		time.Sleep(2 * time.Second)
+		f.runs[1].storeless.Store(true)
+		f.wipe(3)
+		f.awaitOwned("after the loss", 12*time.Second, func(n map[int]int) bool { return n[1]+n[2] == 9 })
+		f.runs[1].storeless.Store(false)
+		clients.Wait()
+		f.finish(2)
+	})
+}

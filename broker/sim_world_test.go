@@ -108,6 +108,7 @@ type run struct {
 
 	dead            atomic.Bool
 	partitioned     atomic.Bool // etcd cannot be reached
+	storeless       atomic.Bool // the object store cannot be reached
 	storeOps, kvOps atomic.Int64
 
 	watched atomic.Bool
@@ -118,6 +119,8 @@ type run struct {
 }
 
 var errSimCrash = errors.New("simulated crash")
+
+var errNoWay = errors.New("no way there")
 
 // simConfig is a small broker: segments and slabs of 64 KiB, seals within a second, manifests within two.
 func simConfig() Config {
@@ -442,6 +445,9 @@ type mortalStore struct{ r *run }
 func (s *mortalStore) do(do func() error) error {
 	if s.r.dead.Load() {
 		return errSimCrash
+	}
+	if s.r.storeless.Load() {
+		return errNoWay
 	}
 	if int(s.r.storeOps.Add(1)) == s.r.point.store {
 		if s.r.point.applied {
