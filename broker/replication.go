@@ -174,10 +174,14 @@ func (r *replication) sweep(ctx context.Context) error {
 // release waits until nobody counts on the replicas on this disk any more: live owners take others into their ensembles, or do without, and the streams of dead ones
 // are recovered.
 func (r *replication) release(ctx context.Context, fatal <-chan error) error {
-	for began, told := time.Now(), false; ; {
+	for began, told, announced := time.Now(), false, false; ; {
 		holding, err := r.holding(ctx)
 		if err == nil && len(holding) == 0 {
 			return nil
+		}
+		if err == nil && !announced { // a broker without partitions has not said so before
+			err = r.broker.registration.SetDraining(ctx, true)
+			announced = err == nil
 		}
 		if !told && time.Since(began) > tellAfter {
 			told = true
