@@ -8,6 +8,7 @@ import (
 	"math"
 	"net"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/tidemarkmq/tidemark/broker/configs"
@@ -40,6 +41,7 @@ type serving struct {
 	partitions *partition.Set
 	reader     *tiering.Reader
 	uploader   *tiering.Uploader
+	replicas   atomic.Pointer[quorum.Writer] // nil: none, or not yet
 
 	// The parts that end before the others in an orderly stop, each with what ends it and what tells that it has ended.
 	moves, groups, writer, replicate, upload, presence part
@@ -170,7 +172,7 @@ func (s *serving) openLog(ctx, life context.Context) error {
 	}
 	s.uploader = tiering.NewUploader(tiering.UploaderOptions{
 		Stream: stream, StreamID: s.stream.ID, Revision: s.stream.Revision, FirstSeq: 1, Catalog: b.catalog, Store: b.store, Meta: b.meta,
-		InFlight: sealsInMemory, SealBytes: b.config.SealBytes, SealAge: b.config.sealAge(), OnCommitted: s.partitions.Committed, Logger: b.logger.With("part", "tiering"),
+		InFlight: sealsInMemory, SealBytes: b.config.SealBytes, SealAge: b.config.sealAge(), Awaited: s.awaited, OnCommitted: s.partitions.Committed, Logger: b.logger.With("part", "tiering"),
 	})
 	s.writer = startPart(life, s.log.Run, func(err error) {
 		s.partitions.Fail(err)
@@ -184,8 +186,15 @@ func (s *serving) openLog(ctx, life context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.replicas.Store(replicas)
 	s.replicate = startPart(life, replicas.Run, func(err error) { b.fail(fmt.Errorf("replication: %w", err)) })
 	return nil
+}
+
+// awaited tells that records are acknowledged by their commit to the object store because the replicas do not.
+func (s *serving) awaited() bool {
+	w := s.replicas.Load()
+	return w != nil && w.Stalled()
 }
 
 // acknowledging is the log of a stream of the classes object and quorum as its uploader sees it: what is written is uploaded, and what is committed is

@@ -240,3 +240,19 @@ func TestSimFleetQuorumStorelessController(t *testing.T) {
 		f.finish(2)
 	})
 }
+
+// TestSimQuorumAlone: one broker alone acknowledges by the object store, quickly, though its seals are rare.
+func TestSimQuorumAlone(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newQuorumFleet(t)
+		f.add(1)
+		f.createTopic("a", 1)
+		p := library{h: f.h, name: "p", parts: []tp{{"a", 0}}, records: 10, pause: time.Millisecond}
+		began := time.Now()
+		p.run()
+		if took := time.Since(began); took > 6*time.Second {
+			t.Errorf("ten records one after the other took %v", took)
+		}
+		f.finish(1)
+	})
+}

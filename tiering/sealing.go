@@ -60,10 +60,14 @@ func (u *Uploader) sealAll(ctx context.Context, queue chan<- *seal) error {
 
 // limits are when to seal. Many pending objects mean that absorbing is behind: bigger seals make fewer of them.
 func (u *Uploader) limits() (maxBytes int64, maxAge time.Duration) {
-	if u.o.Catalog.pendingCount() >= u.o.Catalog.o.HardPending {
-		return 2 * u.o.SealBytes, 8 * u.o.SealAge
+	age := u.o.SealAge
+	if u.o.Awaited != nil && u.o.Awaited() {
+		age = min(age, u.o.AwaitedAge)
 	}
-	return u.o.SealBytes, u.o.SealAge
+	if u.o.Catalog.pendingCount() >= u.o.Catalog.o.HardPending {
+		return 2 * u.o.SealBytes, 8 * age
+	}
+	return u.o.SealBytes, age
 }
 
 // idle waits until something is durable; false when ctx is done. Idle memory is given back after a while.

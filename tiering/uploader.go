@@ -45,8 +45,11 @@ type UploaderOptions struct {
 	Store    objectstore.Store
 	Meta     Committer
 
-	SealBytes   int64         // seal when so much is durable; default 64 MiB
-	SealAge     time.Duration // or when the oldest waits so long; default 5 s
+	SealBytes int64         // seal when so much is durable; default 64 MiB
+	SealAge   time.Duration // or when the oldest waits so long; default 5 s
+	// Awaited tells, if not nil, that somebody waits for commits at present: then the oldest waits no longer than AwaitedAge. Called often.
+	Awaited     func() bool
+	AwaitedAge  time.Duration // default 100 ms
 	SingleBytes int64         // a partition with so much in a seal gets an object of its own; default 8 MiB
 	InFlight    int           // seals between collecting and the end of their puts, each with up to SealBytes in memory; default 4
 	Parallel    int           // puts at once; default 8
@@ -65,6 +68,7 @@ type UploaderOptions struct {
 func (o *UploaderOptions) setDefaults() {
 	orDefault(&o.SealBytes, 64<<20)
 	orDefault((*int64)(&o.SealAge), int64(5*time.Second))
+	orDefault((*int64)(&o.AwaitedAge), int64(100*time.Millisecond))
 	orDefault(&o.SingleBytes, 8<<20)
 	orDefault((*int64)(&o.HoldSlabs), int64(250*time.Millisecond))
 	orDefault(&o.InFlight, 4)

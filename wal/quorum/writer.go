@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
@@ -19,6 +20,8 @@ const (
 	closeBytes = 8 << 20 // a newcomer that lacks no more than this may become a member
 	// freezeLimit is how long acknowledgements may stand still for a newcomer to come level, before anything is asked of etcd.
 	freezeLimit = 500 * time.Millisecond
+	// stallLimit is how long what was written may wait to be acknowledged, before the object store is asked to do it.
+	stallLimit = 300 * time.Millisecond
 	// banned is how long a newcomer that did not manage to become a member is not tried again.
 	banned = 10 * time.Second
 )
@@ -58,11 +61,15 @@ type Writer struct {
 	wake    chan struct{}
 	metrics *metrics
 
+	stalled atomic.Bool
+
 	mu      sync.Mutex
 	core    *core
 	senders map[Member]*sender
 
 	// Of Run.
+	mark       wal.Position // what was written at
+	markAt     time.Time
 	proposal   []Member // the ensemble being made, nil: none
 	proposedAt time.Time
 	frozenAt   time.Time // zero: not frozen
@@ -95,6 +102,10 @@ func (w *Writer) Ensemble() []Member {
 	defer w.mu.Unlock()
 	return slices.Clone(w.core.ensemble)
 }
+
+// Stalled tells that replication acknowledges nothing at present, though something waits for it: only commits to the object store do. Safe for
+// concurrent use.
+func (w *Writer) Stalled() bool { return w.stalled.Load() }
 
 // Run replicates until ctx is done or the log has failed, which is not its error.
 func (w *Writer) Run(ctx context.Context) error {
@@ -171,6 +182,10 @@ func (w *Writer) judge(now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	written := w.o.Log.Written()
+	if w.o.Log.Durable() >= w.mark {
+		w.mark, w.markAt = written, now
+	}
+	w.stalled.Store(now.Sub(w.markAt) > stallLimit || len(w.core.ensemble) < w.o.Quorum)
 	for _, s := range w.senders {
 		s.judge(w.core.find(s.member).held, written, now, w.o.SlowAfter)
 	}
