@@ -17,6 +17,10 @@ type streamProgress struct {
 	loaded    bool
 	committed uint64
 	revision  int64 // of the committed position's key; 0: absent
+	// unknown is the end of the last commit whose outcome is not known, with the number of its first object; 0: none. When it is repeated its objects
+	// may have been committed and absorbed meanwhile.
+	unknown    uint64
+	unknownSeq uint64
 }
 
 // begin takes the turn of a stream's commits, if ctx allows.
@@ -116,9 +120,11 @@ func (s *Store) commitObjects(ctx context.Context, p *streamProgress, id StreamI
 		}
 		res, _, err := s.txn(ctx, t)
 		if err != nil {
+			p.unknown, p.unknownSeq = to, objects[0].Seq
 			return err
 		}
 		if res.Succeeded {
+			p.unknown = 0
 			if to > p.committed {
 				p.committed, p.revision = to, res.Revision
 			}
@@ -129,6 +135,11 @@ func (s *Store) commitObjects(ctx context.Context, p *streamProgress, id StreamI
 		done, err := s.lostCommit(expect, res, t, objects)
 		if done || err != nil {
 			return err
+		}
+		if p.committed == to && p.unknown == to && p.unknownSeq == objects[0].Seq {
+			// The stream is still the caller's, and nobody else commits there: it was this, and others have absorbed the objects already.
+			p.unknown = 0
+			return nil
 		}
 		if double {
 			return fmt.Errorf("%w: [%d, %d) begins below %d, which is committed", ErrConflict, from, to, p.committed)
@@ -222,8 +233,9 @@ func (s *Store) lostCommit(expect Revision, res kv.TxnResult, t kv.Txn, objects 
 			}
 		}
 	}
-	// The same objects under the same numbers are this caller's own: an earlier attempt or call was performed.
-	if same == len(objects) {
+	// The same object under the same number is this caller's own: an earlier attempt or call was performed, as a whole. What is not there any more was
+	// absorbed since.
+	if same > 0 && same == there {
 		s.observe(events...)
 		return true, nil
 	}

@@ -214,6 +214,34 @@ func TestCommitObjectsUnknownOutcomes(t *testing.T) {
 }
 
 // Commits of one stream from several goroutines take turns.
+// TestCommitObjectsAbsorbedMeanwhile: a commit was performed and nobody told; before it is repeated another broker has absorbed some or all of its objects.
+func TestCommitObjectsAbsorbedMeanwhile(t *testing.T) {
+	for absorbed := 1; absorbed <= 2; absorbed++ {
+		inBubble(t, func(h *harness) {
+			st := h.stream()
+			n := 0
+			h.kv.SetFaults(func(c memkv.Call) memkv.Fault {
+				if c.Kind != memkv.OpTxn {
+					return memkv.Fault{}
+				}
+				n++
+				return memkv.Fault{Unknown: n == 1, Lost: n != 1}
+			})
+			seal := []PendingObject{object(st.ID, 1, 0, 100), object(st.ID, 2, 100, 200)}
+			if err := h.s.CommitObjects(h.Context(), st.ID, st.Revision, seal); !errors.Is(err, ErrUnavailable) {
+				h.Errorf("without an answer: %v", err)
+			}
+			h.kv.SetFaults(nil)
+			h.must(h.s.DeletePending(h.Context(), 1, h.inc, seal[:absorbed]))
+			h.must(h.s.CommitObjects(h.Context(), st.ID, st.Revision, seal))
+			h.must(h.s.CommitObjects(h.Context(), st.ID, st.Revision, []PendingObject{object(st.ID, 3, 200, 300)}))
+			if err := h.s.CommitObjects(h.Context(), st.ID, st.Revision, []PendingObject{object(st.ID, 4, 200, 300)}); !errors.Is(err, ErrConflict) {
+				h.Errorf("another object for what is committed: %v", err)
+			}
+		})
+	}
+}
+
 func TestCommitObjectsConcurrently(t *testing.T) {
 	inBubble(t, func(h *harness) {
 		a := h.stream()
