@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -64,7 +65,7 @@ func TestOwnStream(t *testing.T) {
 
 func TestCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ended := 0
+		var ended atomic.Int32
 		w := newWorld(t, func(o *ServerOptions, _ *ClientOptions) {
 			o.MaxCalls = 3
 			o.Handlers = map[uint16]Handler{
@@ -73,7 +74,7 @@ func TestCalls(t *testing.T) {
 				},
 				2: func(ctx context.Context, _ Identity, _ []byte) ([]byte, error) {
 					<-ctx.Done()
-					ended++
+					ended.Add(1)
 					return nil, context.Cause(ctx)
 				},
 				3: func(context.Context, Identity, []byte) ([]byte, error) { return make([]byte, MaxPayloadBytes+1), nil },
@@ -109,8 +110,8 @@ func TestCalls(t *testing.T) {
 			wants(t, <-results, context.DeadlineExceeded)
 		}
 		synctest.Wait()
-		if ended != 3 {
-			t.Fatalf("%d handlers ended", ended)
+		if ended.Load() != 3 {
+			t.Fatalf("%d handlers ended", ended.Load())
 		}
 		_, err = w.client.Call(ctx, 1, nil) // places are free again, on the same connection
 		must(t, err)

@@ -360,7 +360,7 @@ func (w *Writer) acknowledge() {
 func (w *Writer) hold(m Member, to wal.Position) {
 	w.mu.Lock()
 	acked := w.core.hold(m, to)
-	busy := w.proposal != nil
+	busy := w.core.next != nil || len(w.core.places) >= len(w.core.ensemble) // somebody is to become a member, or to go
 	w.mu.Unlock()
 	w.o.Log.Replicated(acked)
 	if busy {
