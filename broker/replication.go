@@ -158,15 +158,19 @@ func (r *replication) sweep(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+			r.sweepOnce(ctx)
 		}
-		for _, id := range r.replicas.Streams() {
-			st, err := r.broker.meta.Stream(ctx, metadata.StreamID(id))
-			if err == nil && st.State != metadata.StreamSealed || err != nil && !errors.Is(err, metadata.ErrNotFound) {
-				continue
-			}
-			if err := r.replicas.Remove(ctx, id, math.MaxUint64); err != nil && ctx.Err() == nil {
-				r.broker.logger.Warn("the replica of a write-ahead log that is over cannot be removed; trying again", "stream", metadata.StreamID(id).String(), "error", err)
-			}
+	}
+}
+
+func (r *replication) sweepOnce(ctx context.Context) {
+	for _, id := range r.replicas.Streams() {
+		st, err := r.broker.meta.Stream(ctx, metadata.StreamID(id))
+		if err == nil && st.State != metadata.StreamSealed || err != nil && !errors.Is(err, metadata.ErrNotFound) {
+			continue
+		}
+		if err := r.replicas.Remove(ctx, id, math.MaxUint64); err != nil && ctx.Err() == nil {
+			r.broker.logger.Warn("the replica of a write-ahead log that is over cannot be removed; trying again", "stream", metadata.StreamID(id).String(), "error", err)
 		}
 	}
 }
@@ -177,6 +181,7 @@ func (r *replication) release(ctx context.Context, fatal <-chan error) error {
 	for began, told, announced := time.Now(), false, false; ; {
 		holding, err := r.holding(ctx)
 		if err == nil && len(holding) == 0 {
+			r.sweepOnce(ctx)
 			return nil
 		}
 		if err == nil && !announced { // a broker without partitions has not said so before
