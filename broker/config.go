@@ -138,6 +138,10 @@ func Default() Config {
 // classes are the durability classes that a broker may have.
 var classes = map[string]metadata.Class{"local": metadata.ClassLocal, "quorum": metadata.ClassQuorum, "object": metadata.ClassObject}
 
+const durabilityHelp = "local (records are acknowledged once they are synced to this broker's disk, in about a millisecond; a lost disk loses those not yet in the object store), " +
+	"quorum (once they are synced to the disks of more than half of replication.members brokers, in a few milliseconds) or object (once they are in the object store, in some tenths " +
+	"of a second; a broker and its disk may be lost at any time)"
+
 // sealAge is seal-age with its default.
 func (c *Config) sealAge() time.Duration {
 	switch {
@@ -181,8 +185,7 @@ func (c *Config) Validate() error {
 		bad("data-dir", "must be stated")
 	}
 	if _, ok := classes[c.Durability]; !ok {
-		bad("durability", "%q: must be stated: local (records are acknowledged once they are synced to this broker's disk, in about a millisecond; a lost disk loses "+
-			"those not yet in the object store), quorum (once they are synced to the disks of more than half of replication.members brokers, in a few milliseconds) or object (once they are in the object store, in some tenths of a second; a broker and its disk may be lost at any time)", c.Durability)
+		bad("durability", "%q: must be stated: %s", c.Durability, durabilityHelp)
 	}
 	c.Replication.validate(bad)
 	c.Etcd.validate(bad)

@@ -17,6 +17,21 @@ func newQuorumFleet(t *testing.T) *fleet {
 	return f
 }
 
+// newTrio is a fleet of three whose logs have three members each, with a topic a and its partitions.
+func newTrio(t *testing.T, partitions int32) (*fleet, []tp) {
+	f := newQuorumFleet(t)
+	for id := range 3 {
+		f.add(id + 1)
+	}
+	f.createTopic("a", partitions)
+	f.awaitEnsembles(3)
+	var parts []tp
+	for i := range partitions {
+		parts = append(parts, tp{"a", i})
+	}
+	return f, parts
+}
+
 // awaitEnsembles waits until every broker's log has n members, all of them live.
 func (f *fleet) awaitEnsembles(n int) {
 	f.t.Helper()
@@ -39,16 +54,7 @@ func (f *fleet) awaitEnsembles(n int) {
 // TestSimFleetQuorum: brokers of the class quorum die with their disks, one after the other, while producers and groups go on; nothing acknowledged is lost.
 func TestSimFleetQuorum(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		f := newQuorumFleet(t)
-		for id := range 3 {
-			f.add(id + 1)
-		}
-		f.createTopic("a", 8)
-		f.awaitEnsembles(3)
-		var parts []tp
-		for i := range int32(8) {
-			parts = append(parts, tp{"a", i})
-		}
+		f, parts := newTrio(t, 8)
 		var clients sync.WaitGroup
 		for i := range 2 {
 			p := library{h: f.h, name: fmt.Sprintf("p%d", i), parts: parts[i*2 : i*2+6], records: 300, pause: 200 * time.Millisecond}
@@ -77,16 +83,7 @@ func TestSimFleetQuorum(t *testing.T) {
 // TestSimFleetQuorumStoreAway: acknowledgements of the class quorum need no object store, not even when a broker is killed and comes back.
 func TestSimFleetQuorumStoreAway(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		f := newQuorumFleet(t)
-		for id := range 3 {
-			f.add(id + 1)
-		}
-		f.createTopic("a", 6)
-		f.awaitEnsembles(3)
-		var parts []tp
-		for i := range int32(6) {
-			parts = append(parts, tp{"a", i})
-		}
+		f, parts := newTrio(t, 6)
 		f.store.Script(faulty.Rule{Count: faulty.Forever, Fault: faulty.Throttled})
 		p := library{h: f.h, name: "p", parts: parts, records: 100, pause: 100 * time.Millisecond}
 		p.run()
@@ -100,16 +97,7 @@ func TestSimFleetQuorumStoreAway(t *testing.T) {
 // TestSimFleetQuorumAll: all brokers lose their power at once and come back.
 func TestSimFleetQuorumAll(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		f := newQuorumFleet(t)
-		for id := range 3 {
-			f.add(id + 1)
-		}
-		f.createTopic("a", 6)
-		f.awaitEnsembles(3)
-		var parts []tp
-		for i := range int32(6) {
-			parts = append(parts, tp{"a", i})
-		}
+		f, parts := newTrio(t, 6)
 		p := library{h: f.h, name: "p", parts: parts, records: 200, pause: 100 * time.Millisecond}
 		var clients sync.WaitGroup
 		clients.Go(p.run)
@@ -136,16 +124,7 @@ func TestSimFleetQuorumAll(t *testing.T) {
 // itself, although etcd tells it nothing.
 func TestSimFleetQuorumZombie(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		f := newQuorumFleet(t)
-		for id := range 3 {
-			f.add(id + 1)
-		}
-		f.createTopic("a", 9)
-		f.awaitEnsembles(3)
-		var parts []tp
-		for i := range int32(9) {
-			parts = append(parts, tp{"a", i})
-		}
+		f, parts := newTrio(t, 9)
 		p := library{h: f.h, name: "p", parts: parts, records: 200, pause: 200 * time.Millisecond}
 		var clients sync.WaitGroup
 		clients.Go(p.run)
@@ -172,16 +151,7 @@ func TestSimFleetQuorumZombie(t *testing.T) {
 // TestSimFleetQuorumNoEtcd: without etcd acknowledgements go on for a minute, and when it is back everybody is who he was.
 func TestSimFleetQuorumNoEtcd(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		f := newQuorumFleet(t)
-		for id := range 3 {
-			f.add(id + 1)
-		}
-		f.createTopic("a", 6)
-		f.awaitEnsembles(3)
-		var parts []tp
-		for i := range int32(6) {
-			parts = append(parts, tp{"a", i})
-		}
+		f, parts := newTrio(t, 6)
 		p := library{h: f.h, name: "p", parts: parts, records: 400, pause: 200 * time.Millisecond}
 		var clients sync.WaitGroup
 		clients.Go(p.run)
@@ -218,16 +188,7 @@ func TestSimFleetQuorumNoEtcd(t *testing.T) {
 // TestSimFleetQuorumStorelessController: the broker that would recover a dead one cannot reach the object store; another one does it.
 func TestSimFleetQuorumStorelessController(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		f := newQuorumFleet(t)
-		for id := range 3 {
-			f.add(id + 1)
-		}
-		f.createTopic("a", 9)
-		f.awaitEnsembles(3)
-		var parts []tp
-		for i := range int32(9) {
-			parts = append(parts, tp{"a", i})
-		}
+		f, parts := newTrio(t, 9)
 		p := library{h: f.h, name: "p", parts: parts, records: 100, pause: 200 * time.Millisecond}
 		var clients sync.WaitGroup
 		clients.Go(p.run)
