@@ -274,7 +274,11 @@ func (b *Broker) openParts(ctx, life context.Context, self metadata.Broker, open
 	if err = b.awaitStore(ctx, b.store); err != nil {
 		return err
 	}
-	if classes[b.config.Durability] == metadata.ClassQuorum {
+	replicates, err := b.replicates(ctx)
+	if err != nil {
+		return err
+	}
+	if replicates {
 		if self.Replica, err = b.startReplication(life, opened); err != nil {
 			return err
 		}

@@ -68,6 +68,20 @@ func (b *Broker) openReplicas() (*wal.Replicas, error) {
 	return rs, nil
 }
 
+// replicates tells whether this broker needs others' replicas, or they its: also after the class was changed, until the last stream of the class quorum is sealed.
+func (b *Broker) replicates(ctx context.Context) (bool, error) {
+	if classes[b.config.Durability] == metadata.ClassQuorum {
+		return true, nil
+	}
+	streams, err := b.meta.Streams(ctx, metadata.NoBroker)
+	if err != nil {
+		return false, fmt.Errorf("list the WAL streams: %w", err)
+	}
+	return slices.ContainsFunc(streams, func(s metadata.StreamState) bool {
+		return s.Class == metadata.ClassQuorum && s.State != metadata.StreamSealed
+	}), nil
+}
+
 // startReplication serves the replicas on this disk to other brokers, and returns the address to tell them.
 func (b *Broker) startReplication(life context.Context, opened *resources) (address string, err error) {
 	replicas, err := b.openReplicas()

@@ -202,6 +202,30 @@ func TestSimFleetQuorumStorelessController(t *testing.T) {
 	})
 }
 
+// TestSimFleetQuorumNoMore: all brokers lose their power and come back with another class; what replicas hold is recovered.
+func TestSimFleetQuorumNoMore(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f, parts := newTrio(t, 3)
+		p := library{h: f.h, name: "p", parts: parts, records: 20, pause: 10 * time.Millisecond}
+		p.run()
+		var dead []*run
+		for id := range 3 {
+			f.runs[id+1].crash()
+			dead = append(dead, f.runs[id+1])
+		}
+		f.every = func(c *Config) { c.Lease = 2 * time.Second }
+		for i, r := range dead {
+			<-r.done
+			f.use(i + 1)
+			dead[i] = f.restart(r, crashPoint{})
+		}
+		for i, r := range dead {
+			f.began(i+1, r)
+		}
+		f.finish(1)
+	})
+}
+
 // TestSimQuorumAlone: one broker alone acknowledges by the object store, quickly, though its seals are rare.
 func TestSimQuorumAlone(t *testing.T) {
 	bubble(t, func(t *testing.T) {
