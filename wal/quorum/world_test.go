@@ -17,7 +17,10 @@ import (
 
 const testStream = 77
 
-var errCut = errors.New("not reached")
+var (
+	errCut  = errors.New("not reached")
+	errGone = errors.New("the broker is gone")
+)
 
 // world is a few brokers, each with a disk full of replicas, and the network between them and the one that writes.
 type world struct {
@@ -191,6 +194,7 @@ func (w *world) own(self Member, candidates func() []Member) *owner {
 	})
 	o.stop = func() {
 		cancel()
+		log.Fail(errGone) // what waits for members that nobody sends to any more would wait for ever
 		parts.Wait()
 		if err := log.Close(); err != nil {
 			w.t.Error(err)
