@@ -10,11 +10,12 @@ import (
 	"github.com/tidemarkmq/tidemark/broker/group/classic"
 )
 
-// Listed is a group in ListGroups. All are of the type "classic".
+// Listed is a group in ListGroups.
 type Listed struct {
 	Group        string
 	ProtocolType string
-	State        classic.State
+	Type         string
+	State        string
 }
 
 // List handles ListGroups: the groups in one of the states (any case; empty = all), in the order of their ids.
@@ -25,10 +26,10 @@ func (c *Coordinator) List(states []string) ([]Listed, *kerr.Error) {
 	var out []Listed
 	c.each(func(e *entry) {
 		state := e.core.State()
-		if len(states) > 0 && !slices.ContainsFunc(states, func(s string) bool { return strings.EqualFold(strings.TrimSpace(s), state.String()) }) {
+		if len(states) > 0 && !slices.ContainsFunc(states, func(s string) bool { return strings.EqualFold(strings.TrimSpace(s), state) }) {
 			return
 		}
-		out = append(out, Listed{Group: e.id, ProtocolType: e.core.ProtocolType(), State: state})
+		out = append(out, Listed{Group: e.id, ProtocolType: e.core.ProtocolType(), Type: e.core.Type(), State: state})
 	})
 	slices.SortFunc(out, func(a, b Listed) int { return strings.Compare(a.Group, b.Group) })
 	return out, nil
@@ -47,7 +48,11 @@ func (c *Coordinator) Describe(group string) (classic.Description, *kerr.Error) 
 		return classic.Description{}, kerr.GroupIDNotFound
 	}
 	defer c.release(e)
-	return e.core.Describe(), nil
+	g, ok := e.core.(classicGroup)
+	if !ok {
+		return classic.Description{}, kerr.CoordinatorNotAvailable
+	}
+	return g.Group.Describe(), nil
 }
 
 // Delete handles DeleteGroups for one group: its state and offsets are gone when it returns nil.

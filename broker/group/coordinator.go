@@ -8,6 +8,7 @@ package group
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tidemarkmq/tidemark/broker/group/classic"
+	"github.com/tidemarkmq/tidemark/broker/group/record"
 	"github.com/tidemarkmq/tidemark/metadata"
 )
 
@@ -64,18 +66,32 @@ func New(opts Options) (*Coordinator, error) {
 	return c, nil
 }
 
-// restore puts a stored group in place. A state that this program cannot read is as good as none: the members will rejoin.
+// restore puts a stored group in place.
 func (c *Coordinator) restore(group string, state []byte, rev metadata.Revision) error {
-	snapshot, err := classic.Decode(state)
-	if err != nil {
-		c.logger.Error("stored state of a group is unreadable; its members have to rejoin", "group", group, "error", err)
-	}
 	e := c.loading(group)
-	core, effects := classic.Restore(&c.core, group, c.now(), snapshot)
-	e.core, e.rev, e.kept = core, rev, true
-	c.apply(e, effects)
+	var did effects
+	e.core, did = c.revive(group, state)
+	e.rev, e.kept = rev, true
+	c.apply(e, did)
 	c.release(e)
 	return nil
+}
+
+// revive makes the core that a stored state describes. A damaged state is as good as none: the members will rejoin. One that was written
+// by a later program is left alone.
+func (c *Coordinator) revive(group string, state []byte) (core, effects) {
+	snapshot, err := classic.Decode(state)
+	switch {
+	case errors.Is(err, record.ErrUnknown):
+		c.logger.Error("stored state of a group is of a later version; it is not coordinated here", "group", group, "error", err)
+		return foreignGroup{}, effects{}
+	case err != nil:
+		c.logger.Error("stored state of a group is unreadable; its members have to rejoin", "group", group, "error", err)
+		snapshot = classic.Snapshot{}
+	}
+	restored, did := classic.Restore(&c.core, group, c.now(), snapshot)
+	g := classicGroup{restored}
+	return g, g.effects(did)
 }
 
 // Run writes offsets and expires them until ctx is done; then it refuses requests with NOT_COORDINATOR, finishes every write
@@ -88,7 +104,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	<-ctx.Done()
 	c.stopped.Store(true)
 	c.each(func(e *entry) {
-		c.apply(e, e.core.Unload(c.now(), kerr.NotCoordinator))
+		c.apply(e, e.core.unload(c.now(), kerr.NotCoordinator))
 	})
 	c.queue.close()
 	err := g.Wait()

@@ -18,7 +18,7 @@ type entry struct {
 	shard *shard
 
 	mu     sync.Mutex
-	core   *classic.Group
+	core   core
 	gone   bool // no longer in the map: look the group up again
 	kept   bool // it has been stored, or has had offsets: not to be forgotten on the way
 	doomed bool // being deleted: nothing may begin
@@ -33,7 +33,8 @@ type entry struct {
 
 	// State writes: one at a time, the newest state next.
 	saving    chan struct{} // closed at the end of a run of writes; nil when none is under way
-	nextSave  *classic.Save
+	nextSave  *save
+	saves     uint64 // number of the newest state that was to be written
 	saved     []saveWaiter
 	rev       metadata.Revision
 	uncertain bool // the outcome of the last write is unknown
@@ -43,10 +44,10 @@ type entry struct {
 	stale    bool // a write's outcome is unknown: offsets must be read again before they are told
 }
 
-// saveWaiter is told when the state of seq is durable, or cannot be made so.
+// saveWaiter is told when the state of this number is durable, or cannot be made so.
 type saveWaiter struct {
-	seq  uint64
-	done chan *kerr.Error
+	number uint64
+	done   chan *kerr.Error
 }
 
 func (c *Coordinator) shardOf(group string) *shard { return &c.shards[ShardOf(group, len(c.shards))] }
@@ -115,7 +116,7 @@ func (c *Coordinator) loading(group string) *entry {
 
 // add puts an empty group in place; the shard is locked.
 func (c *Coordinator) add(s *shard, group string) *entry {
-	e := &entry{id: group, shard: s, core: classic.New(&c.core, group, c.now())}
+	e := &entry{id: group, shard: s, core: classicGroup{classic.New(&c.core, group, c.now())}}
 	s.entries[group] = e
 	c.groups.Add(1)
 	return e
@@ -171,29 +172,29 @@ func (c *Coordinator) tick(e *entry) {
 	e.mu.Lock()
 	e.armedUntil = 0
 	if !e.gone {
-		c.apply(e, e.core.Tick(c.now()))
+		c.apply(e, e.core.tick(c.now()))
 	}
 	c.release(e)
 }
 
 // apply carries out what the core asked for; the group is locked.
-func (c *Coordinator) apply(e *entry, effects classic.Effects) {
-	for _, r := range effects.Joins {
+func (c *Coordinator) apply(e *entry, did effects) {
+	for _, r := range did.joins {
 		if ch := e.joins[r.Ticket]; ch != nil {
 			delete(e.joins, r.Ticket)
 			ch <- r // has room for the one reply
 		}
 	}
-	for _, r := range effects.Syncs {
+	for _, r := range did.syncs {
 		if ch := e.syncs[r.Ticket]; ch != nil {
 			delete(e.syncs, r.Ticket)
 			ch <- r
 		}
 	}
-	e.notes = append(e.notes, effects.Notes...)
-	c.metrics.rebalanced(effects.Started, effects.Completed)
-	if effects.Save != nil {
-		c.save(e, effects.Save)
+	e.notes = append(e.notes, did.notes...)
+	c.metrics.rebalanced(did.started, did.completed)
+	if did.save != nil {
+		c.save(e, did.save)
 	}
 }
 

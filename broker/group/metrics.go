@@ -29,7 +29,7 @@ func newMetrics(m metric.Meter, c *Coordinator) (*metrics, error) {
 	note := func(err error) { errs = append(errs, err) }
 	var err error
 	ms.rebalances, err = m.Int64Counter("tidemark.group.rebalances", metric.WithUnit("{rebalance}"),
-		metric.WithDescription("Rebalances of classic groups, by phase: started, completed (an assignment became durable)"))
+		metric.WithDescription("Rebalances of groups, by phase: started, completed (an assignment became durable)"))
 	note(err)
 	ms.commits, err = m.Int64Counter("tidemark.group.commits", metric.WithUnit("{offset}"),
 		metric.WithDescription("Offsets committed, by outcome: ok, error"))
@@ -50,10 +50,10 @@ func newMetrics(m metric.Meter, c *Coordinator) (*metrics, error) {
 		metric.WithExplicitBucketBoundaries(.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5))
 	note(err)
 	groups, err := m.Int64ObservableGauge("tidemark.group.groups", metric.WithUnit("{group}"),
-		metric.WithDescription("Classic groups on this broker, by state"))
+		metric.WithDescription("Groups on this broker, by type and state"))
 	note(err)
 	members, err := m.Int64ObservableGauge("tidemark.group.members", metric.WithUnit("{member}"),
-		metric.WithDescription("Members of classic groups on this broker"))
+		metric.WithDescription("Members of the groups on this broker"))
 	note(err)
 	offsets, err := m.Int64ObservableGauge("tidemark.group.offsets", metric.WithUnit("{offset}"),
 		metric.WithDescription("Committed offsets of the groups on this broker"))
@@ -66,8 +66,8 @@ func newMetrics(m metric.Meter, c *Coordinator) (*metrics, error) {
 	}
 	ms.registration, err = m.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		t := c.tally()
-		for state, n := range t.groups {
-			o.ObserveInt64(groups, n, metric.WithAttributes(attribute.String("state", classic.State(state).String())))
+		for of, n := range t.groups {
+			o.ObserveInt64(groups, n, metric.WithAttributes(attribute.String("type", of.kind), attribute.String("state", of.state)))
 		}
 		o.ObserveInt64(members, t.members)
 		o.ObserveInt64(offsets, t.offsets)
@@ -77,16 +77,22 @@ func newMetrics(m metric.Meter, c *Coordinator) (*metrics, error) {
 	return &ms, err
 }
 
+// kindState is what groups are counted by.
+type kindState struct{ kind, state string }
+
 // tally counts what is there.
 type tally struct {
-	groups           []int64 // by state
+	groups           map[kindState]int64
 	members, offsets int64
 }
 
 func (c *Coordinator) tally() tally {
-	t := tally{groups: make([]int64, len(classic.States()))}
+	t := tally{groups: map[kindState]int64{}}
+	for _, state := range classic.States() {
+		t.groups[kindState{ClassicType, state.String()}] = 0
+	}
 	c.each(func(e *entry) {
-		t.groups[e.core.State()]++
+		t.groups[kindState{e.core.Type(), e.core.State()}]++
 		t.members += int64(e.core.Members())
 		for _, of := range e.offsets {
 			t.offsets += int64(len(of))

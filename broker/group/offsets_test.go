@@ -268,9 +268,9 @@ func TestList(t *testing.T) {
 		h.form("stable", 1)
 		h.expect("commit", h.commit("empty", 0, 1), none)
 		for filter, want := range map[string]string{
-			"":                 "[{empty  Empty} {stable consumer Stable}]",
-			"stable":           "[{stable consumer Stable}]",
-			" EMPTY ,Dead":     "[{empty  Empty}]",
+			"":                 "[{empty  classic Empty} {stable consumer classic Stable}]",
+			"stable":           "[{stable consumer classic Stable}]",
+			" EMPTY ,Dead":     "[{empty  classic Empty}]",
 			"Assigning,absurd": "[]",
 		} {
 			var states []string

@@ -33,6 +33,11 @@ func (c *Coordinator) Join(ctx context.Context, group string, r classic.JoinRequ
 	case e == nil:
 		return refused(kerr.UnknownMemberID)
 	}
+	g, ok := e.core.(classicGroup)
+	if !ok {
+		c.release(e)
+		return refused(kerr.CoordinatorNotAvailable)
+	}
 	e.ticket++
 	r.Ticket, r.NewMemberID = e.ticket, newMemberID(&r)
 	reply := make(chan classic.JoinReply, 1)
@@ -40,7 +45,7 @@ func (c *Coordinator) Join(ctx context.Context, group string, r classic.JoinRequ
 		e.joins = map[classic.Ticket]chan classic.JoinReply{}
 	}
 	e.joins[r.Ticket] = reply
-	c.apply(e, e.core.Join(c.now(), r))
+	c.apply(e, g.effects(g.Join(c.now(), r)))
 	c.release(e)
 	return wait(ctx, reply, func() classic.JoinReply {
 		e.mu.Lock()
@@ -83,6 +88,11 @@ func (c *Coordinator) Sync(ctx context.Context, group string, r classic.SyncRequ
 	case e == nil:
 		return classic.SyncReply{Err: kerr.UnknownMemberID}
 	}
+	g, ok := e.core.(classicGroup)
+	if !ok {
+		c.release(e)
+		return classic.SyncReply{Err: kerr.CoordinatorNotAvailable}
+	}
 	e.ticket++
 	r.Ticket = e.ticket
 	reply := make(chan classic.SyncReply, 1)
@@ -90,7 +100,7 @@ func (c *Coordinator) Sync(ctx context.Context, group string, r classic.SyncRequ
 		e.syncs = map[classic.Ticket]chan classic.SyncReply{}
 	}
 	e.syncs[r.Ticket] = reply
-	c.apply(e, e.core.Sync(c.now(), r))
+	c.apply(e, g.effects(g.Sync(c.now(), r)))
 	c.release(e)
 	return wait(ctx, reply, func() classic.SyncReply {
 		e.mu.Lock()
@@ -119,7 +129,11 @@ func (c *Coordinator) Heartbeat(group, memberID string, instanceID *string, gene
 		return kerr.UnknownMemberID
 	}
 	defer c.release(e)
-	return e.core.Heartbeat(c.now(), memberID, instanceID, generation)
+	g, ok := e.core.(classicGroup)
+	if !ok {
+		return kerr.CoordinatorNotAvailable
+	}
+	return g.Heartbeat(c.now(), memberID, instanceID, generation)
 }
 
 // Leave handles LeaveGroup: one error (nil when it left) for each leaver, or one for the whole request. A group that becomes
@@ -142,13 +156,19 @@ func (c *Coordinator) Leave(ctx context.Context, group string, leavers []classic
 		}
 		return errs, nil
 	}
-	errs, err, effects := e.core.Leave(c.now(), leavers)
-	var durable chan *kerr.Error
-	if effects.Save != nil {
-		durable = make(chan *kerr.Error, 1)
-		e.saved = append(e.saved, saveWaiter{seq: effects.Save.Seq, done: durable})
+	g, ok := e.core.(classicGroup)
+	if !ok {
+		c.release(e)
+		return nil, kerr.CoordinatorNotAvailable
 	}
-	c.apply(e, effects)
+	errs, err, left := g.Leave(c.now(), leavers)
+	did := g.effects(left)
+	c.apply(e, did)
+	var durable chan *kerr.Error
+	if did.save != nil {
+		durable = make(chan *kerr.Error, 1)
+		e.saved = append(e.saved, saveWaiter{number: did.save.number, done: durable})
+	}
 	c.release(e)
 	if err == nil && durable != nil {
 		err = wait(ctx, durable, func() *kerr.Error { return kerr.CoordinatorNotAvailable })

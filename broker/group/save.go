@@ -9,33 +9,35 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/tidemarkmq/tidemark/broker/group/classic"
+	"github.com/tidemarkmq/tidemark/broker/group/record"
 	"github.com/tidemarkmq/tidemark/metadata"
 )
 
 // save has a group's state written. One write per group is under way at a time; of the states that come up meanwhile only the
 // newest is written, since it holds all that the others hold. The group is locked.
-func (c *Coordinator) save(e *entry, s *classic.Save) {
+func (c *Coordinator) save(e *entry, s *save) {
 	e.kept = true
+	e.saves++
+	s.number = e.saves
 	if e.saving != nil {
 		e.nextSave = s
 		return
 	}
 	e.saving = make(chan struct{})
 	e.shard.busy.Add(1)
-	core := e.core
-	c.saves.Go(func() { c.saveLoop(e, core, s) })
+	c.saves.Go(func() { c.saveLoop(e, s) })
 }
 
-func (c *Coordinator) saveLoop(e *entry, core *classic.Group, s *classic.Save) {
+func (c *Coordinator) saveLoop(e *entry, s *save) {
 	defer e.shard.busy.Done()
 	for s != nil {
 		c.saving <- struct{}{}
 		begun := time.Now()
-		err := c.write(e, &s.Snapshot)
+		err := c.write(e, s)
 		c.metrics.stateWritten(time.Since(begun), err)
 		<-c.saving
 		if err != nil {
-			c.logger.Warn("state of a group was not stored", "group", e.id, "generation", s.Snapshot.Generation, "error", err)
+			c.logger.Warn("state of a group was not stored", "group", e.id, "error", err)
 		}
 		fenced := errors.Is(err, metadata.ErrFenced)
 		var state []byte
@@ -45,13 +47,13 @@ func (c *Coordinator) saveLoop(e *entry, core *classic.Group, s *classic.Save) {
 		}
 		code := writeError(err)
 		e.mu.Lock()
-		c.apply(e, core.Saved(c.now(), s.Seq, code))
+		c.apply(e, s.core.saved(c.now(), s.seq, code))
 		if fenced {
 			code = kerr.NotCoordinator
 			c.replace(e, state, rev)
 			e.nextSave = nil
 		}
-		e.tellSaved(s.Seq, code, fenced)
+		e.tellSaved(s.number, code, fenced)
 		s, e.nextSave = e.nextSave, nil
 		if s == nil {
 			close(e.saving)
@@ -61,11 +63,11 @@ func (c *Coordinator) saveLoop(e *entry, core *classic.Group, s *classic.Save) {
 	}
 }
 
-// tellSaved answers those who wait for the state of seq or an earlier one, or for any if all is lost.
-func (e *entry) tellSaved(seq uint64, err *kerr.Error, all bool) {
+// tellSaved answers those who wait for the state of this number or an earlier one, or for any if all is lost.
+func (e *entry) tellSaved(number uint64, err *kerr.Error, all bool) {
 	kept := e.saved[:0]
 	for _, w := range e.saved {
-		if w.seq <= seq || all {
+		if w.number <= number || all {
 			w.done <- err
 		} else {
 			kept = append(kept, w)
@@ -90,16 +92,16 @@ func writeError(err error) *kerr.Error {
 
 // write stores a snapshot, retrying until WriteTimeout has passed. After a write whose outcome is unknown the stored state is
 // read first: it is our own, or the one before, and either way the next swap starts from its revision.
-func (c *Coordinator) write(e *entry, snapshot *classic.Snapshot) error {
+func (c *Coordinator) write(e *entry, s *save) error {
 	ctx, cancel := context.WithTimeout(context.Background(), c.opts.WriteTimeout)
 	defer cancel()
-	snapshot.Incarnation, snapshot.Sequence = int64(c.opts.Incarnation), c.writes.Add(1)
-	state, err := encode(snapshot)
+	sequence := c.writes.Add(1)
+	state, err := s.encode(int64(c.opts.Incarnation), sequence)
 	if err != nil {
 		return err
 	}
 	for backoff := 5 * time.Millisecond; ; backoff = min(2*backoff, 500*time.Millisecond) {
-		done, err := c.tryWrite(ctx, e, snapshot, state)
+		done, err := c.tryWrite(ctx, e, sequence, state)
 		if done {
 			return err
 		}
@@ -111,23 +113,27 @@ func (c *Coordinator) write(e *entry, snapshot *classic.Snapshot) error {
 	}
 }
 
-// encode bounds the stored state. When it is too large, the subscriptions for protocols that were not chosen are left out, as
+// encodeClassic bounds the stored state. When it is too large, the subscriptions for protocols that were not chosen are left out, as
 // Kafka does always; then a rejoin after a restart looks like a change.
-func encode(snapshot *classic.Snapshot) ([]byte, error) {
+func encodeClassic(snapshot *classic.Snapshot) ([]byte, error) {
 	state := classic.Encode(snapshot)
 	if len(state) > maxStateBytes {
 		state = classic.Encode(snapshot.ChosenOnly())
 	}
 	if len(state) > maxStateBytes {
-		return nil, fmt.Errorf("group state of %d bytes, at most %d are stored: %w", len(state), maxStateBytes, metadata.ErrInvalid)
+		return nil, tooLarge(len(state))
 	}
 	return state, nil
 }
 
+func tooLarge(sizeBytes int) error {
+	return fmt.Errorf("group state of %d bytes, at most %d are stored: %w", sizeBytes, maxStateBytes, metadata.ErrInvalid)
+}
+
 // tryWrite makes one attempt; done says that err is final.
-func (c *Coordinator) tryWrite(ctx context.Context, e *entry, snapshot *classic.Snapshot, state []byte) (done bool, err error) {
+func (c *Coordinator) tryWrite(ctx context.Context, e *entry, sequence uint64, state []byte) (done bool, err error) {
 	if e.uncertain {
-		if done, err := c.settle(ctx, e, snapshot); done || err != nil {
+		if done, err := c.settle(ctx, e, sequence); done || err != nil {
 			return done, err
 		}
 	}
@@ -145,8 +151,8 @@ func (c *Coordinator) tryWrite(ctx context.Context, e *entry, snapshot *classic.
 	}
 }
 
-// settle finds out what is stored after an unknown outcome. done with a nil error says that the snapshot is stored already.
-func (c *Coordinator) settle(ctx context.Context, e *entry, snapshot *classic.Snapshot) (done bool, err error) {
+// settle finds out what is stored after an unknown outcome. done with a nil error says that the state of sequence is stored already.
+func (c *Coordinator) settle(ctx context.Context, e *entry, sequence uint64) (done bool, err error) {
 	stored, rev, err := c.opts.States.LoadGroup(ctx, e.id)
 	switch {
 	case errors.Is(err, metadata.ErrNotFound):
@@ -155,11 +161,11 @@ func (c *Coordinator) settle(ctx context.Context, e *entry, snapshot *classic.Sn
 		return false, err
 	}
 	if rev != e.rev && rev != 0 {
-		s, err := classic.Decode(stored)
-		if err != nil || s.Incarnation != snapshot.Incarnation {
-			return true, fmt.Errorf("group %q was written by another (incarnation %d): %w", e.id, s.Incarnation, metadata.ErrFenced)
+		incarnation, written, err := record.Writer(stored)
+		if err != nil || incarnation != int64(c.opts.Incarnation) {
+			return true, fmt.Errorf("group %q was written by another (incarnation %d): %w", e.id, incarnation, metadata.ErrFenced)
 		}
-		done = s.Sequence == snapshot.Sequence
+		done = written == sequence
 	}
 	e.rev, e.uncertain = rev, false
 	return done, nil
@@ -179,14 +185,10 @@ func (c *Coordinator) reread(e *entry) ([]byte, metadata.Revision) {
 // replace gives up the group as it is in memory, since somebody else wrote its state, and takes up what is stored. The group is
 // locked.
 func (c *Coordinator) replace(e *entry, state []byte, rev metadata.Revision) {
-	c.apply(e, e.core.Unload(c.now(), kerr.NotCoordinator))
-	snapshot, err := classic.Decode(state)
-	if err != nil {
-		snapshot = classic.Snapshot{}
-	}
-	var effects classic.Effects
-	e.core, effects = classic.Restore(&c.core, e.id, c.now(), snapshot)
-	e.rev, e.uncertain, e.stale = rev, err != nil, true
-	effects.Save = nil
-	c.apply(e, effects)
+	c.apply(e, e.core.unload(c.now(), kerr.NotCoordinator))
+	var did effects
+	e.core, did = c.revive(e.id, state)
+	e.rev, e.uncertain, e.stale = rev, state == nil, true
+	did.save = nil
+	c.apply(e, did)
 }

@@ -107,7 +107,7 @@ func (c *Coordinator) Drop(ctx context.Context, shards ...int) error {
 	for _, i := range shards {
 		s := &c.shards[i]
 		s.phase.Store(shardForeign)
-		c.eachOf(s, func(e *entry) { c.apply(e, e.core.Unload(c.now(), kerr.NotCoordinator)) })
+		c.eachOf(s, func(e *entry) { c.apply(e, e.core.unload(c.now(), kerr.NotCoordinator)) })
 	}
 	ended := make(chan struct{})
 	go func() {

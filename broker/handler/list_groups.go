@@ -11,20 +11,17 @@ import (
 	"github.com/tidemarkmq/tidemark/broker/wire"
 )
 
-// classicType is the type of groups in ListGroups (KIP-848).
-const classicType = "classic"
-
 // listGroups answers ListGroups (16). Filters take names in any case; a name that nothing has matches nothing.
 func (b *Broker) listGroups(_ context.Context, _ *server.Conn, _ wire.Header, req *kmsg.ListGroupsRequest) (kmsg.Response, error) {
 	resp := kmsg.NewPtrListGroupsResponse()
 	groups, err := b.Groups.List(req.StatesFilter)
 	resp.ErrorCode = groupCode(err)
-	if len(req.TypesFilter) > 0 && !slices.ContainsFunc(req.TypesFilter, func(t string) bool { return strings.EqualFold(t, classicType) }) {
-		return resp, nil
-	}
 	for _, g := range groups {
+		if len(req.TypesFilter) > 0 && !slices.ContainsFunc(req.TypesFilter, func(t string) bool { return strings.EqualFold(strings.TrimSpace(t), g.Type) }) {
+			continue
+		}
 		out := kmsg.NewListGroupsResponseGroup()
-		out.Group, out.ProtocolType, out.GroupState, out.GroupType = g.Group, g.ProtocolType, g.State.String(), classicType
+		out.Group, out.ProtocolType, out.GroupState, out.GroupType = g.Group, g.ProtocolType, g.State, g.Type
 		resp.Groups = append(resp.Groups, out)
 	}
 	return resp, nil
