@@ -69,10 +69,15 @@ func (m *mover) handOver(ctx context.Context, moves []placement.Move) (err error
 	if err := s.drain(ctx, packWait); err != nil {
 		return fmt.Errorf("hand over %d partitions: %w", len(open), err)
 	}
+	for _, r := range releases {
+		s.partitions.Release(r.Partition, r.LeaderEpoch)
+	}
 	given, err := m.release(ctx, releases)
-	for i := range releases {
+	for i, r := range releases {
 		if given[i] {
-			s.partitions.Close(releases[i].Partition)
+			s.partitions.Close(r.Partition)
+		} else {
+			s.partitions.Keep(r.Partition)
 		}
 	}
 	b.logger.Info("partitions were handed over", "partitions", len(releases), "reason", moves[0].Reason, "pause", time.Since(paused), "took", time.Since(began), "error", err)

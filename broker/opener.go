@@ -48,6 +48,9 @@ func (o *opener) open(ctx context.Context, topic *metadata.Topic, p *metadata.Pa
 	open := partition.OpenState{ID: p.ID, Topic: topic.Name, LeaderEpoch: p.LeaderEpoch, Config: config}
 	open.From(state)
 	if _, err = o.partitions.Open(open); err != nil {
+		if errors.Is(err, partition.ErrReleased) {
+			return nil // the image is older than the hand-over
+		}
 		if _, other := o.partitions.Get(p.ID); other {
 			return nil // somebody else opened it meanwhile
 		}
@@ -85,6 +88,7 @@ func (o *opener) reconcile(ctx context.Context, image func() *metadata.Image, in
 	for topic := range gone {
 		o.ClosePartitions(topic)
 	}
+	o.partitions.ForgetReleased(func(id metadata.PartitionID) bool { _, ok := image().Partition(id); return ok })
 	return o.openAll(ctx, im, incarnation)
 }
 

@@ -69,6 +69,8 @@ func (s *shards) follow(ctx context.Context) error {
 			owned[i] = p
 		}
 		switch {
+		case !s.served[i] && owned[i] == nil && s.fences[i].Load() != nil: // it was never loaded, and waits no more
+			gone = append(gone, i)
 		case s.served[i] && (owned[i] == nil || owned[i].LeaderEpoch != s.epochs[i]):
 			gone = append(gone, i)
 		case s.served[i]:

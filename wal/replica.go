@@ -92,12 +92,27 @@ func (r *replica) tail() Tail {
 	return t
 }
 
+// tryOpen opens the replica when its turn comes; again: it was removed meanwhile, and another one can be made.
+func (r *replica) tryOpen(ctx context.Context, h StreamHeader, oldest SegmentRef, create bool) (app *Appender, tail Tail, again bool, err error) {
+	if err := r.lock(ctx); err != nil {
+		return nil, Tail{}, false, err
+	}
+	defer r.unlock()
+	if create && errors.Is(r.gone, ErrNoReplica) {
+		return nil, Tail{}, true, nil
+	}
+	app, tail, err = r.open(h, oldest, create)
+	return app, tail, false, err
+}
+
 func (r *replica) open(h StreamHeader, oldest SegmentRef, create bool) (*Appender, Tail, error) {
 	err := r.load()
 	if errors.Is(err, ErrNoReplica) && create && r.gone == nil {
-		if err = r.create(h); err == nil {
-			err = r.load()
+		if err = r.create(h); err != nil {
+			r.rs.forget(r)
+			return nil, Tail{}, err
 		}
+		err = r.load()
 	}
 	if errors.Is(err, ErrNoReplica) {
 		r.rs.forget(r)
@@ -259,7 +274,6 @@ func (r *replica) remove(epoch uint64) error {
 	if err := o.FS.SyncDir(o.Dir); err != nil {
 		return fmt.Errorf("wal replica remove: %w", err)
 	}
-	r.gone = fmt.Errorf("%w: stream %016x was removed", ErrNoReplica, r.stream)
 	r.charge(replicaState{})
 	r.rs.forget(r)
 	return nil

@@ -202,7 +202,11 @@ func (rs *Replicas) findOrMake(stream uint64) (*replica, error) {
 	return r, nil
 }
 
+// forget leaves a replica of which nothing is kept to those that wait for its turn, who find it gone. The caller has the turn.
 func (rs *Replicas) forget(r *replica) {
+	if r.gone == nil {
+		r.gone = fmt.Errorf("%w: stream %016x", ErrNoReplica, r.stream)
+	}
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	if rs.streams[r.stream] == r {
@@ -223,15 +227,16 @@ func (rs *Replicas) Open(ctx context.Context, stream uint64, h StreamHeader, old
 	if create {
 		find = rs.findOrMake
 	}
-	r, err := find(stream)
-	if err != nil {
-		return nil, Tail{}, err
+	for {
+		r, err := find(stream)
+		if err != nil {
+			return nil, Tail{}, err
+		}
+		app, tail, again, err := r.tryOpen(ctx, h, oldest, create)
+		if !again {
+			return app, tail, err
+		}
 	}
-	if err := r.lock(ctx); err != nil {
-		return nil, Tail{}, err
-	}
-	defer r.unlock()
-	return r.open(h, oldest, create)
 }
 
 // Fence promises, durably before it returns, that nothing of a writer with a lower epoch will be added and that no lower epoch can

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -426,5 +427,46 @@ func TestReplicaLosesNoPromiseToRot(t *testing.T) {
 		if _, err := rs.Fence(t.Context(), testStream, 1233); !errors.Is(err, wal.ErrFenced) {
 			t.Fatalf("slot %d: %v", slot, err)
 		}
+	}
+}
+
+func TestOpenLooksAgainForAReplicaRemovedMeanwhile(t *testing.T) {
+	src := writeOriginal(t, 5, 4)
+	rs, err := openReplicas(t, crashfs.New(), wal.SyncData)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if app, again, err := wal.OpenWhileRemoved(t.Context(), rs, 5, src.header, src.oldest()); !again || app != nil || err != nil {
+		t.Fatalf("a removed replica was opened, unknown to a fence: %v, again %v, error %v", app, again, err)
+	}
+	app, _, err := rs.Open(t.Context(), 5, src.header, src.oldest(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := rs.Fence(t.Context(), 5, 9); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := app.Append(t.Context(), src.groups[0]); !errors.Is(err, wal.ErrFenced) {
+		t.Fatalf("after the fence: %v", err)
+	}
+}
+
+func TestFailedCreationsAreNotCounted(t *testing.T) {
+	src := writeOriginal(t, 5, 4)
+	disk := crashfs.New()
+	rs, err := wal.OpenReplicas(wal.ReplicaOptions{FS: disk, Dir: "replicas", Sync: wal.SyncData, MaxStreams: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = rs.Close() }()
+	disk.SetCapacity(1)
+	for stream := range uint64(3) {
+		if _, _, err := rs.Open(t.Context(), stream, src.header, src.oldest(), true); err == nil || strings.Contains(err.Error(), "streams are kept") {
+			t.Fatalf("stream %d on a full disk: %v", stream, err)
+		}
+	}
+	disk.SetCapacity(0)
+	if _, _, err := rs.Open(t.Context(), 9, src.header, src.oldest(), true); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -2,8 +2,10 @@ package partition
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -71,6 +73,7 @@ type Set struct {
 
 	mu         sync.RWMutex
 	partitions map[metadata.PartitionID]*Partition
+	released   map[metadata.PartitionID]metadata.LeaderEpoch // given to others, or about to be
 	opened     chan struct{} // closed at the next opening; nil while nobody waits for one
 }
 
@@ -79,7 +82,7 @@ func NewSet(o Options) (*Set, error) {
 	o.defaults()
 	s := &Set{
 		stream: Stream{WAL: o.WAL, File: o.File}, cold: o.Cold, meta: o.Meta, now: o.Now, opts: o,
-		partitions: make(map[metadata.PartitionID]*Partition),
+		partitions: make(map[metadata.PartitionID]*Partition), released: make(map[metadata.PartitionID]metadata.LeaderEpoch),
 	}
 	if err := s.registerMetrics(o.Meter); err != nil {
 		return nil, fmt.Errorf("partition metrics: %w", err)
@@ -87,7 +90,10 @@ func NewSet(o Options) (*Set, error) {
 	return s, nil
 }
 
-// Open adds a partition. One that is open already is an error: close it first.
+// ErrReleased says that a partition was given to another broker in the leader epoch in which it should be opened.
+var ErrReleased = errors.New("the partition was given to another broker")
+
+// Open adds a partition. One that is open already is an error: close it first. ErrReleased: Release named this leader epoch, or a later one.
 func (s *Set) Open(state OpenState) (*Partition, error) {
 	if state.Config == nil || state.LogStart > state.End || state.LogStart < 0 {
 		return nil, fmt.Errorf("open partition %s: bad state (log start %d, end %d)", state.ID, state.LogStart, state.End)
@@ -98,6 +104,11 @@ func (s *Set) Open(state OpenState) (*Partition, error) {
 		s.mu.Unlock()
 		return nil, fmt.Errorf("open partition %s: open already", state.ID)
 	}
+	if last, ok := s.released[state.ID]; ok && state.LeaderEpoch <= last {
+		s.mu.Unlock()
+		return nil, fmt.Errorf("open partition %s in leader epoch %d: %w", state.ID, state.LeaderEpoch, ErrReleased)
+	}
+	delete(s.released, state.ID)
 	s.partitions[state.ID] = p
 	if s.opened != nil {
 		close(s.opened)
@@ -137,6 +148,28 @@ func (s *Set) Close(id metadata.PartitionID) {
 	if p != nil {
 		p.close()
 	}
+}
+
+// Release notes, before anybody else is told, that a partition is given away in this leader epoch: whatever an older image of the metadata says,
+// it will not be opened in it again. An open partition stays open.
+func (s *Set) Release(id metadata.PartitionID, epoch metadata.LeaderEpoch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.released[id] = epoch
+}
+
+// Keep takes Release back: it is certain that nobody was given the partition.
+func (s *Set) Keep(id metadata.PartitionID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.released, id)
+}
+
+// ForgetReleased drops the notes of partitions that exist no more.
+func (s *Set) ForgetReleased(exists func(metadata.PartitionID) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.released, func(id metadata.PartitionID, _ metadata.LeaderEpoch) bool { return !exists(id) })
 }
 
 // All returns the open partitions in no order.
