@@ -35,7 +35,7 @@ func (c *Coordinator) List(states []string) ([]Listed, *kerr.Error) {
 	return out, nil
 }
 
-// Describe handles DescribeGroups for one group; GROUP_ID_NOT_FOUND when there is none.
+// Describe handles DescribeGroups for one group; GROUP_ID_NOT_FOUND when there is none of the classic kind.
 func (c *Coordinator) Describe(group string) (classic.Description, *kerr.Error) {
 	if err := c.serving(group); err != nil {
 		return classic.Description{}, err
@@ -48,11 +48,13 @@ func (c *Coordinator) Describe(group string) (classic.Description, *kerr.Error) 
 		return classic.Description{}, kerr.GroupIDNotFound
 	}
 	defer c.release(e)
-	g, ok := e.core.(classicGroup)
-	if !ok {
-		return classic.Description{}, kerr.CoordinatorNotAvailable
+	switch g := e.core.(type) {
+	case classicGroup:
+		return g.Group.Describe(), nil
+	case consumerGroup: // ConsumerGroupDescribe is for these; this API has them as groups that are not there
+		return classic.Description{}, kerr.GroupIDNotFound
 	}
-	return g.Group.Describe(), nil
+	return classic.Description{}, kerr.CoordinatorNotAvailable
 }
 
 // Delete handles DeleteGroups for one group: its state and offsets are gone when it returns nil.

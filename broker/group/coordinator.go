@@ -1,5 +1,5 @@
-// Package group is the coordinator of Kafka's classic consumer groups: it drives the PURE core in group/classic with locks,
-// timers and a store, keeps the committed offsets, and coalesces commits of many groups into few calls to the store.
+// Package group is the coordinator of Kafka's groups: it drives the PURE cores in group/classic and group/consumer with locks, timers
+// and a store, keeps the committed offsets, and coalesces commits of many groups into few calls to the store.
 //
 // No answer goes out before what it says is durable, so a broker that starts finds every member of every stable group again
 // and nobody has to rejoin. Nothing waits for the store while it holds a lock: a group has one mutex, taken for the length of
@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tidemarkmq/tidemark/broker/group/classic"
+	"github.com/tidemarkmq/tidemark/broker/group/consumer"
 	"github.com/tidemarkmq/tidemark/broker/group/record"
 	"github.com/tidemarkmq/tidemark/metadata"
 )
@@ -27,6 +28,7 @@ import (
 type Coordinator struct {
 	opts    Options
 	core    classic.Config
+	modern  consumer.Config
 	logger  *slog.Logger
 	metrics *metrics
 	shards  []shard
@@ -55,6 +57,7 @@ func New(opts Options) (*Coordinator, error) {
 			NewMemberJoinTimeoutMillis:  newMemberJoinTimeout.Milliseconds(),
 		},
 	}
+	c.modern = consumer.Config{Settings: opts.Consumers, MaxBytes: opts.MaxGroupBytes}
 	for i := range c.shards {
 		c.shards[i].entries = map[string]*entry{}
 	}
@@ -80,15 +83,32 @@ func (c *Coordinator) restore(group string, state []byte, rev metadata.Revision)
 // revive makes the core that a stored state describes. A damaged state is as good as none: the members will rejoin. One that was written
 // by a later program is left alone.
 func (c *Coordinator) revive(group string, state []byte) (core, effects) {
+	if kind, err := record.KindOf(state); err == nil && kind == record.Consumer {
+		snapshot, err := consumer.Decode(state)
+		if err == nil {
+			return consumerGroup{consumer.Restore(&c.modern, group, c.now(), &snapshot)}, effects{}
+		}
+		return c.unreadable(group, err)
+	}
 	snapshot, err := classic.Decode(state)
-	switch {
-	case errors.Is(err, record.ErrUnknown):
+	if err != nil {
+		return c.unreadable(group, err)
+	}
+	g, did := c.restoreClassic(group, snapshot)
+	return g, did
+}
+
+// unreadable stands in for a state that cannot be read.
+func (c *Coordinator) unreadable(group string, err error) (core, effects) {
+	if errors.Is(err, record.ErrUnknown) {
 		c.logger.Error("stored state of a group is of a later version; it is not coordinated here", "group", group, "error", err)
 		return foreignGroup{}, effects{}
-	case err != nil:
-		c.logger.Error("stored state of a group is unreadable; its members have to rejoin", "group", group, "error", err)
-		snapshot = classic.Snapshot{}
 	}
+	c.logger.Error("stored state of a group is unreadable; its members have to rejoin", "group", group, "error", err)
+	return c.restoreClassic(group, classic.Snapshot{})
+}
+
+func (c *Coordinator) restoreClassic(group string, snapshot classic.Snapshot) (core, effects) {
 	restored, did := classic.Restore(&c.core, group, c.now(), snapshot)
 	g := classicGroup{restored}
 	return g, g.effects(did)

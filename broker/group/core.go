@@ -46,6 +46,8 @@ type save struct {
 	core   core
 	seq    uint64 // the core's
 	number uint64 // the entry's, whichever core it has
+	// prepare, if there is one, is called under the entry's lock when the write begins.
+	prepare func()
 	// encode returns the stored form, with who writes it.
 	encode func(incarnation int64, sequence uint64) ([]byte, error)
 }

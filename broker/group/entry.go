@@ -38,6 +38,7 @@ type entry struct {
 	saved     []saveWaiter
 	rev       metadata.Revision
 	uncertain bool // the outcome of the last write is unknown
+	unsaved   bool // the state in memory is ahead of the stored one, and no write is under way
 
 	offsets  map[metadata.TopicID]map[int32]metadata.CommittedOffset
 	inFlight int  // offset operations accepted and not yet ended
@@ -173,6 +174,7 @@ func (c *Coordinator) tick(e *entry) {
 	e.armedUntil = 0
 	if !e.gone {
 		c.apply(e, e.core.tick(c.now()))
+		c.maybeDowngrade(e)
 	}
 	c.release(e)
 }

@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/tidemarkmq/tidemark/broker/group/classic"
+	"github.com/tidemarkmq/tidemark/broker/group/consumer"
 	"github.com/tidemarkmq/tidemark/metadata"
 )
 
@@ -90,6 +91,9 @@ func (c *Coordinator) tally() tally {
 	t := tally{groups: map[kindState]int64{}}
 	for _, state := range classic.States() {
 		t.groups[kindState{ClassicType, state.String()}] = 0
+	}
+	for _, state := range consumer.States() {
+		t.groups[kindState{ConsumerType, state.String()}] = 0
 	}
 	c.each(func(e *entry) {
 		t.groups[kindState{e.core.Type(), e.core.State()}]++

@@ -17,7 +17,9 @@ type Commit struct {
 	Group      string
 	MemberID   string
 	InstanceID *string
-	Generation int32 // -1: the committer is no member
+	Generation int32 // -1: the committer is no member; of a consumer group: the member's epoch
+	// Version is of the request: members of consumer groups have to use 9 or a later one.
+	Version int16
 	// RetentionMillis keeps the offsets for so long whatever the group does (v2–4); -1: the broker's retention.
 	RetentionMillis int64
 	// UnknownGroup is what a member of a group that is not there is told: GROUP_ID_NOT_FOUND from v9, before ILLEGAL_GENERATION.
@@ -107,7 +109,11 @@ func (c *Coordinator) accept(r *Commit) (*op, *kerr.Error) {
 		return nil, r.UnknownGroup
 	}
 	defer c.release(e)
-	if err := e.core.CheckCommit(c.now(), r.MemberID, r.InstanceID, r.Generation); err != nil {
+	if g, ok := e.core.(consumerGroup); ok {
+		if err := g.checkCommit(r, o); err != nil {
+			return nil, err
+		}
+	} else if err := e.core.CheckCommit(c.now(), r.MemberID, r.InstanceID, r.Generation); err != nil {
 		return nil, err
 	}
 	if len(o.commits) == 0 {

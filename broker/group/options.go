@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/metric/noop"
 
+	"github.com/tidemarkmq/tidemark/broker/group/consumer"
 	"github.com/tidemarkmq/tidemark/metadata"
 )
 
@@ -46,6 +47,12 @@ type Options struct {
 	Offsets Offsets
 	// TopicName tells the present name of a topic; false when there is no such topic (any more).
 	TopicName func(metadata.TopicID) (string, bool)
+	// Topics are the topics at this moment, for consumer groups; nil: there are none.
+	Topics func() consumer.Topics
+	// Consumers is what holds for a consumer group now: Kafka's defaults when nil. It must not block.
+	Consumers func(group string) consumer.Settings
+	// Migration is group.consumer.migration.policy: "bidirectional" if empty.
+	Migration string
 	// Incarnation is of this run of the broker.
 	Incarnation metadata.Incarnation
 
@@ -88,6 +95,13 @@ func (o *Options) setDefaults() {
 	defaultTo(&o.MaxPendingBytes, 64<<20)
 	defaultTo(&o.Shards, NumShards)
 	defaultTo(&o.ParallelSaves, 32)
+	defaultTo(&o.Migration, "bidirectional")
+	if o.Topics == nil {
+		o.Topics = func() consumer.Topics { return noTopics{} }
+	}
+	if o.Consumers == nil {
+		o.Consumers = func(string) consumer.Settings { return defaultConsumers }
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -33,13 +33,24 @@ func (c *Coordinator) Join(ctx context.Context, group string, r classic.JoinRequ
 	case e == nil:
 		return refused(kerr.UnknownMemberID)
 	}
+	r.NewMemberID = newMemberID(&r)
+	if g, ok := e.core.(consumerGroup); ok {
+		if g.Members() > 0 {
+			return c.joinConsumers(ctx, e, g, &r)
+		}
+		if r.MemberID != "" {
+			c.release(e)
+			return refused(kerr.UnknownMemberID)
+		}
+		c.become(e, classicGroup{classic.New(&c.core, e.id, c.now())}, nil)
+	}
 	g, ok := e.core.(classicGroup)
 	if !ok {
 		c.release(e)
 		return refused(kerr.CoordinatorNotAvailable)
 	}
 	e.ticket++
-	r.Ticket, r.NewMemberID = e.ticket, newMemberID(&r)
+	r.Ticket = e.ticket
 	reply := make(chan classic.JoinReply, 1)
 	if e.joins == nil {
 		e.joins = map[classic.Ticket]chan classic.JoinReply{}
@@ -88,6 +99,13 @@ func (c *Coordinator) Sync(ctx context.Context, group string, r classic.SyncRequ
 	case e == nil:
 		return classic.SyncReply{Err: kerr.UnknownMemberID}
 	}
+	if g, ok := e.core.(consumerGroup); ok {
+		reply := g.Sync(c.now(), c.opts.Topics(), &r)
+		if err := c.durable(ctx, e); err != nil {
+			return classic.SyncReply{Err: err}
+		}
+		return reply
+	}
 	g, ok := e.core.(classicGroup)
 	if !ok {
 		c.release(e)
@@ -129,11 +147,13 @@ func (c *Coordinator) Heartbeat(group, memberID string, instanceID *string, gene
 		return kerr.UnknownMemberID
 	}
 	defer c.release(e)
-	g, ok := e.core.(classicGroup)
-	if !ok {
-		return kerr.CoordinatorNotAvailable
+	switch g := e.core.(type) {
+	case classicGroup:
+		return g.Heartbeat(c.now(), memberID, instanceID, generation)
+	case consumerGroup:
+		return g.ClassicHeartbeat(c.now(), memberID, instanceID, generation)
 	}
-	return g.Heartbeat(c.now(), memberID, instanceID, generation)
+	return kerr.CoordinatorNotAvailable
 }
 
 // Leave handles LeaveGroup: one error (nil when it left) for each leaver, or one for the whole request. A group that becomes
@@ -155,6 +175,12 @@ func (c *Coordinator) Leave(ctx context.Context, group string, leavers []classic
 			errs[i] = kerr.UnknownMemberID
 		}
 		return errs, nil
+	}
+	if g, ok := e.core.(consumerGroup); ok {
+		errs, did := g.ClassicLeave(leavers)
+		c.apply(e, g.effects(did))
+		c.maybeDowngrade(e)
+		return errs, c.durable(ctx, e)
 	}
 	g, ok := e.core.(classicGroup)
 	if !ok {

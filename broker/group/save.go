@@ -18,12 +18,13 @@ import (
 func (c *Coordinator) save(e *entry, s *save) {
 	e.kept = true
 	e.saves++
-	s.number = e.saves
+	s.number, e.unsaved = e.saves, false
 	if e.saving != nil {
 		e.nextSave = s
 		return
 	}
 	e.saving = make(chan struct{})
+	s.begin()
 	e.shard.busy.Add(1)
 	c.saves.Go(func() { c.saveLoop(e, s) })
 }
@@ -55,11 +56,21 @@ func (c *Coordinator) saveLoop(e *entry, s *save) {
 		}
 		e.tellSaved(s.number, code, fenced)
 		s, e.nextSave = e.nextSave, nil
-		if s == nil {
+		e.unsaved = err != nil && !fenced && s == nil
+		if s != nil {
+			s.begin()
+		} else {
 			close(e.saving)
 			e.saving = nil
 		}
 		c.release(e)
+	}
+}
+
+// begin fixes what is to be written. The group is locked.
+func (s *save) begin() {
+	if s.prepare != nil {
+		s.prepare()
 	}
 }
 

@@ -40,6 +40,22 @@ func (g *Group) Saved(nowMillis int64, seq uint64, err *kerr.Error) Effects {
 	return e
 }
 
+// Store asks for the current state to be persisted, though no event of the group asks for it.
+func (g *Group) Store() Effects {
+	var e Effects
+	g.save(pendingSave{}, nil, &e)
+	return e
+}
+
+// Rebalance begins a rebalance, unless one is under way.
+func (g *Group) Rebalance(nowMillis int64, why string) Effects {
+	var e Effects
+	if g.canRebalance() && len(g.members) > 0 {
+		g.prepareRebalance(nowMillis, why, &e)
+	}
+	return e
+}
+
 // Unload answers every parked request with the error and ends the group in this process. What is persisted stays.
 func (g *Group) Unload(nowMillis int64, err *kerr.Error) Effects {
 	var e Effects

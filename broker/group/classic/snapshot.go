@@ -30,6 +30,9 @@ type SnapshotMember struct {
 	Assignment             []byte
 }
 
+// Snapshot is the current state.
+func (g *Group) Snapshot() Snapshot { return g.snapshot(false, nil) }
+
 // snapshot is the current state, with assignments that are not the members' yet if override is set.
 func (g *Group) snapshot(override bool, assignments map[string][]byte) Snapshot {
 	s := Snapshot{

@@ -176,6 +176,9 @@ func (r *reader) member() SnapshotMember {
 	for range r.Count(2) {
 		m.Classic.Protocols = append(m.Classic.Protocols, classic.Protocol{Name: string(r.Bytes()), Metadata: r.Bytes()})
 	}
+	if len(m.Classic.Protocols) == 0 {
+		r.Fail()
+	}
 	return m
 }
 

@@ -145,3 +145,10 @@ func contains(list []int32, p int32) bool {
 	_, ok := slices.BinarySearch(list, p)
 	return ok
 }
+
+// ascending sorts numbers and drops those that stand there twice.
+func ascending(partitions []int32) []int32 {
+	out := slices.Clone(partitions)
+	slices.Sort(out)
+	return slices.Compact(out)
+}
