@@ -74,7 +74,7 @@ type Set struct {
 	mu         sync.RWMutex
 	partitions map[metadata.PartitionID]*Partition
 	released   map[metadata.PartitionID]metadata.LeaderEpoch // given to others, or about to be
-	opened     chan struct{} // closed at the next opening; nil while nobody waits for one
+	opened     chan struct{}                                 // closed at the next opening; nil while nobody waits for one
 }
 
 // NewSet returns an empty set. Run prunes and expires; without it everything else works.
