@@ -113,8 +113,8 @@ func (f *flat) elementName(v reflect.Value) string {
 		switch k := v.FieldByName(key); {
 		case !k.IsValid():
 		case key == "TopicID":
-			if id := f.side.idName(k.Interface().([16]byte)); id != "no id" {
-				parts = append(parts, id)
+			if id := f.side.idName(k.Interface().([16]byte)); len(parts) == 0 || parts[0] == "" {
+				parts = []string{id}
 			}
 		case k.Kind() == reflect.Pointer && k.IsNil():
 		default:

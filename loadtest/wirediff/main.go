@@ -86,7 +86,7 @@ func run(ctx context.Context, o options) error {
 	}
 	brokers = append(brokers, b)
 	p := &pair{kafka: newSide("Kafka", o.kafka), tidemark: newSide("Tidemark", b.Bootstrap)}
-	if err := errors.Join(learnVersions(p.kafka), learnVersions(p.tidemark)); err != nil {
+	if err := errors.Join(learnVersions(p.kafka), learnVersions(p.tidemark), p.kafka.warm(), p.tidemark.warm()); err != nil {
 		return err
 	}
 	found := 0

@@ -82,8 +82,13 @@ func (p *pair) sequence(ctx context.Context, o options, seed uint64, until time.
 	}
 	fmt.Printf("seed %d: %d of %d steps in %v, %d accepted differences, %d kinds of others\n", seed, played, len(steps),
 		time.Since(began).Round(time.Second), allowed, len(order))
+	last := -1
 	for _, f := range order {
-		fmt.Printf("\nstep %d, %s (%d times): %s\n  request   %s\n  Kafka     %s\n  Tidemark  %s\n", f.at, f.label, f.count, f.difference, f.request, f.kafkaAnswer, f.tidemarkAnswer)
+		if f.at != last {
+			fmt.Printf("\nstep %d, %s\n  request   %s\n  Kafka     %s\n  Tidemark  %s\n", f.at, f.label, f.request, f.kafkaAnswer, f.tidemarkAnswer)
+		}
+		last = f.at
+		fmt.Printf("  (%d times) %s\n", f.count, f.difference)
 		if o.shrink && ctx.Err() == nil {
 			p.shrink(steps[:f.at+1], f)
 		}
@@ -99,7 +104,7 @@ func answered(a answer) string {
 	return show(a.response)
 }
 
-const shownBytes = 1500
+const shownBytes = 700
 
 // show prints a message as JSON, not longer than one can read.
 func show(message any) string {

@@ -14,7 +14,7 @@ const between = 60 * time.Millisecond
 
 // sources are all requests that are drawn.
 func sources() []source {
-	return slices.Concat(topicSources(), produceSources())
+	return slices.Concat(topicSources(), produceSources(), readSources(), adminSources())
 }
 
 // draw makes the sequence of a seed.
@@ -88,31 +88,20 @@ type answer struct {
 // play runs one step on one side.
 func (s *side) play(st step) []answer {
 	out := make([]answer, len(st.calls))
-	sent := make([]error, len(st.calls))
-	for i, c := range st.calls {
-		if i > 0 {
-			time.Sleep(between)
+	if st.oneByOne {
+		for i, c := range st.calls {
+			out[i] = s.begun(c)
+			s.finish(c, &out[i])
 		}
-		out[i].request = c.make(s)
-		out[i].api = kmsg.NameForKey(out[i].request.Key())
-		sent[i] = s.send(c.conn, out[i].request)
-	}
-	for i := len(st.calls) - 1; i >= 0; i-- {
-		c, a := st.calls[i], &out[i]
-		if p, ok := a.request.(*kmsg.ProduceRequest); ok && p.Acks == 0 {
-			a.fields = []field{{a.api, "", "not answered"}}
-			continue
+	} else {
+		for i, c := range st.calls {
+			if i > 0 {
+				time.Sleep(between)
+			}
+			out[i] = s.begun(c)
 		}
-		err := sent[i]
-		if err == nil {
-			a.response, err = s.receive(c.conn, a.request)
-		}
-		if err != nil {
-			a.problem = s.short(err.Error())
-			continue
-		}
-		if c.learn != nil {
-			c.learn(s, a.response)
+		for i := len(st.calls) - 1; i >= 0; i-- {
+			s.finish(st.calls[i], &out[i])
 		}
 	}
 	for i := range out {
@@ -121,6 +110,38 @@ func (s *side) play(st step) []answer {
 		}
 	}
 	return out
+}
+
+// begun sends the request of a call.
+func (s *side) begun(c call) answer {
+	a := answer{request: c.make(s)}
+	a.api = kmsg.NameForKey(a.request.Key())
+	if err := s.send(c.conn, a.request); err != nil {
+		a.problem = s.short(err.Error())
+	}
+	return a
+}
+
+// finish reads the answer to a call.
+func (s *side) finish(c call, a *answer) {
+	if p, ok := a.request.(*kmsg.ProduceRequest); ok && p.Acks == 0 {
+		if !s.open(c.conn) {
+			a.problem = errSilent.Error()
+		}
+		return
+	}
+	if a.problem != "" {
+		return
+	}
+	resp, err := s.receive(c.conn, a.request)
+	if err != nil {
+		a.problem = s.short(err.Error())
+		return
+	}
+	a.response = resp
+	if c.learn != nil {
+		c.learn(s, resp)
+	}
 }
 
 // differences compares what the sides made of a step.

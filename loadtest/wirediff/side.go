@@ -126,6 +126,24 @@ func (s *side) receive(n int, req kmsg.Request) (kmsg.Response, error) {
 	return resp, nil
 }
 
+// quiet is how long nothing must happen on a connection for its broker to have taken a request that is not answered.
+const quiet = 150 * time.Millisecond
+
+// open tells whether the broker leaves a connection open that it does not answer on.
+func (s *side) open(n int) bool {
+	c, err := s.conn(n)
+	if err != nil || c.SetReadDeadline(time.Now().Add(quiet)) != nil {
+		return false
+	}
+	var timeout net.Error
+	if _, err = c.Read(make([]byte, 1)); errors.As(err, &timeout) && timeout.Timeout() {
+		return true
+	}
+	_ = c.Close() // it is of no more use
+	delete(s.conns, n)
+	return false
+}
+
 func readAnswer(c net.Conn) ([]byte, error) {
 	if err := c.SetReadDeadline(time.Now().Add(answerWait)); err != nil {
 		return nil, err

@@ -109,6 +109,7 @@ func drawCreateTopics(p *plan) step {
 			if t.ErrorCode == 0 && !validate {
 				delete(s.topics, short)
 				s.learnTopic(short, t.TopicID)
+				s.awaitPartition(short, 0)
 			}
 		}
 	})
@@ -149,7 +150,13 @@ func drawDeleteTopics(p *plan) step {
 			req.TopicNames, req.Topics = append(req.TopicNames, req.TopicNames...), append(req.Topics, one)
 		}
 		return req
-	}, nil)
+	}, func(s *side, resp kmsg.Response) {
+		for _, d := range resp.(*kmsg.DeleteTopicsResponse).Topics {
+			if d.ErrorCode == 0 {
+				s.awaitGone(t.name)
+			}
+		}
+	})
 }
 
 func drawCreatePartitions(p *plan) step {
@@ -177,15 +184,24 @@ func drawCreatePartitions(p *plan) step {
 		}
 		req.Topics = append(req.Topics, one)
 		return req
-	}, nil)
+	}, func(s *side, resp kmsg.Response) {
+		for _, c := range resp.(*kmsg.CreatePartitionsResponse).Topics {
+			if c.ErrorCode == 0 && !validate {
+				s.awaitPartition(t.name, count-1)
+			}
+		}
+	})
 }
 
 func drawMetadata(p *plan) step {
 	v, t, create, byID := p.version(3), p.topic(), p.chance(8), p.chance(3)
 	if create {
-		t = &topicPlan{name: pick(p, "auto"+fmt.Sprint(p.IntN(3)), "!a b", "!"), partitions: 1}
+		t = &topicPlan{name: pick(p, "auto"+fmt.Sprint(p.IntN(3)), "!a b", "!"), partitions: 1, records: make([]int64, 1)}
 	}
 	bits := p.IntN(4)
+	if v < 4 && !create { // these create without being asked
+		v = max(v, min(4, p.versions[3][1]))
+	}
 	return one("Metadata", func(s *side) kmsg.Request {
 		req := kmsg.NewPtrMetadataRequest()
 		req.Version, req.AllowAutoTopicCreation = v, create
@@ -199,6 +215,10 @@ func drawMetadata(p *plan) step {
 		req.Topics = append(req.Topics, one)
 		return req
 	}, func(s *side, resp kmsg.Response) {
+		if create && t.name[0] != '!' {
+			s.awaitPartition(t.name, 0)
+			return
+		}
 		for _, t := range resp.(*kmsg.MetadataResponse).Topics {
 			if t.Topic != nil && t.ErrorCode == 0 {
 				s.learnTopic(s.short(*t.Topic), t.TopicID)

@@ -10,8 +10,8 @@ import (
 type step struct {
 	label string
 	calls []call
-	// settle makes the comparison wait, where a broker does something after it has answered.
-	settle bool
+	// oneByOne sends each call once the one before it is answered, for what belongs together however short a sequence is cut.
+	oneByOne bool
 }
 
 // call is one request: make builds it for a side (it must give the same request each time but for what that side has named);
