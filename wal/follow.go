@@ -3,6 +3,7 @@ package wal
 import (
 	"context"
 	"fmt"
+	"slices"
 )
 
 // Written is the position before which everything is durable here; with Options.Replicated it may be ahead of Durable.
@@ -90,13 +91,16 @@ func (l *Log) wakeFollowersLocked() {
 
 // acknowledge completes the groups that are replicated, or all if the stream has failed.
 func (c *committer) acknowledge() {
-	for len(c.awaiting) > 0 {
-		g := c.awaiting[0]
+	told := 0
+	for _, g := range c.awaiting {
 		if g.end() > Position(c.l.replicated.Load()) && c.l.failure() == nil {
-			return
+			break
 		}
-		c.awaiting = append(c.awaiting[:0], c.awaiting[1:]...)
 		c.tell(g)
+		told++
+	}
+	if told > 0 { // at once: many wait while the object store is slow
+		c.awaiting = slices.Delete(c.awaiting, 0, told)
 	}
 }
 
