@@ -22,6 +22,8 @@ const (
 	kindGroup     = 'G'
 	kindProducers = 'I'
 	kindEnsemble  = 'E'
+
+	kindTransaction = 'T'
 )
 
 // decoder reads a binary value. After the first failure every read returns zero; err says what failed first.

@@ -56,6 +56,11 @@ func examples() []kv.Op {
 		kv.Put(k.producerIDs(), appendProducerIDs(nil, 3000)),
 		kv.Put(k.group("g/1"), appendGroup(nil, []byte{1, 2, 3})),
 		kv.Put(k.offsets("g/1", id, 1), appendBucket(nil, bucket)),
+		kv.Put(k.transaction("tx/1"), appendTransaction(nil, &Transaction{Status: TxnEmpty, ProducerID: 7, PreviousProducerID: -1, NextProducerID: -1, LastProducerEpoch: -1,
+			TimeoutMillis: 60_000, StartMillis: -1, UpdateMillis: 1_700_000_000_000})),
+		kv.Put(k.transaction("tx-2"), appendTransaction(nil, &Transaction{Status: TxnPrepareCommit, ProducerID: 7000, PreviousProducerID: 6000, NextProducerID: 8000,
+			ProducerEpoch: math.MaxInt16, LastProducerEpoch: math.MaxInt16 - 1, TimeoutMillis: math.MaxInt32, StartMillis: 1_700_000_000_000, UpdateMillis: 1_700_000_000_009,
+			ClientVersion: 2, Partitions: []PartitionID{{id, 0}, {id, 300}, {TopicID{0: 0xac}, 1}}})),
 		kv.Put("/tidemark/meta/future/x", []byte("of a kind that this program does not know")),
 		kv.Put(k.partition(PartitionID{id, 1}), []byte("damaged")),
 	}

@@ -115,6 +115,18 @@ var describers = map[string]func(rest string, p kv.Pair) (string, error){
 		return fmt.Sprintf("group %q, state of %d bytes", id, len(state)), err
 	},
 	dirOffsets: describeOffsets,
+	dirTransaction: func(rest string, p kv.Pair) (string, error) {
+		id, err := unescapeGroup(rest)
+		if err != nil {
+			return "", err
+		}
+		v, err := decodeTransaction(p.Value)
+		if err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("transactional id %q, %s, producer %d epoch %d (before: %d, epoch %d; next: %d), timeout %d ms, began %d, changed %d, version %d, partitions %v",
+			id, v.Status, v.ProducerID, v.ProducerEpoch, v.PreviousProducerID, v.LastProducerEpoch, v.NextProducerID, v.TimeoutMillis, v.StartMillis, v.UpdateMillis, v.ClientVersion, v.Partitions), nil
+	},
 }
 
 func describeOffsets(rest string, p kv.Pair) (string, error) {

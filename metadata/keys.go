@@ -32,6 +32,7 @@ const (
 	dirProducers   = "/producer-ids"
 	dirGroup       = "/group/state/"
 	dirOffsets     = "/group/offsets/"
+	dirTransaction = "/transaction/"
 	dirNever       = "/never" // no key, for transactions that are to take their Else list
 )
 
@@ -75,6 +76,8 @@ func (k keyspace) pending(id StreamID, seq uint64) string {
 }
 
 func (k keyspace) group(id string) string { return k.prefix + dirGroup + escapeGroup(id) }
+
+func (k keyspace) transaction(id string) string { return k.prefix + dirTransaction + escapeGroup(id) }
 
 func (k keyspace) groupOffsets(id string) string {
 	return k.prefix + dirOffsets + escapeGroup(id) + "/"
