@@ -235,6 +235,7 @@ func (s *serving) newGroups(shards *shards) (*group.Coordinator, error) {
 			}
 			return t.Name, true
 		},
+		Topics: b.topicsForGroups(), Consumers: s.consumerSettings, Migration: s.brokerString("group.consumer.migration.policy"),
 		MinSessionTimeout: millis("group.min.session.timeout.ms"), MaxSessionTimeout: millis("group.max.session.timeout.ms"),
 		InitialRebalanceDelay: &delay, MaxGroupSize: int(s.brokerInt("group.max.size")),
 		MetadataMaxChars: int(s.brokerInt("offset.metadata.max.bytes")),

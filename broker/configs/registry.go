@@ -158,6 +158,18 @@ func (r *Registry) BrokerBool(l Layers, name string) bool {
 	return b
 }
 
+// BrokerString is the effective value of a broker config of type string. The key must exist.
+func (r *Registry) BrokerString(l Layers, name string) string {
+	text, _ := r.brokerValue(l, r.broker[name]).(string)
+	return text
+}
+
+// BrokerList is the effective value of a broker config of type list. The key must exist; the list must not be changed.
+func (r *Registry) BrokerList(l Layers, name string) []string {
+	list, _ := r.brokerValue(l, r.broker[name]).([]string)
+	return list
+}
+
 // ValidateTopic checks a topic's overrides against the table and, together with the defaults, against each other.
 // Errors are *Error; Kafka answers them as INVALID_CONFIG.
 func (r *Registry) ValidateTopic(l Layers, overrides map[string]string) error {

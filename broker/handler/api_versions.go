@@ -14,8 +14,8 @@ import (
 // apiVersions answers ApiVersions (18). Versions that the table does not have are answered by the server, which also keeps
 // the client's name and version with the connection (KIP-511).
 //
-// No feature is announced: those of Kafka 4.4 stand for parts of it (its metadata log, consumer groups of KIP-848,
-// transactions, share and streams groups) that this broker does not have.
+// Only features of which this broker has what they stand for are announced; Kafka 4.4 has others (its metadata log, transactions, share
+// and streams groups).
 func (b *Broker) apiVersions(_ context.Context, _ *server.Conn, h wire.Header, req *kmsg.ApiVersionsRequest) (kmsg.Response, error) {
 	resp := kmsg.NewPtrApiVersionsResponse()
 	if h.Version >= 3 {
@@ -34,6 +34,7 @@ func (b *Broker) apiVersions(_ context.Context, _ *server.Conn, h wire.Header, r
 		k.ApiKey, k.MinVersion, k.MaxVersion = api.Key, api.Min, api.Max
 		resp.ApiKeys = append(resp.ApiKeys, k)
 	}
+	announceFeatures(resp, h.Version)
 	return resp, nil
 }
 

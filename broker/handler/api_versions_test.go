@@ -27,8 +27,19 @@ func TestApiVersions(t *testing.T) {
 		if resp.ApiKeys[0].ApiKey != 0 || resp.ApiKeys[0].MinVersion != 0 {
 			t.Error("Produce is not advertised from version 0 on (KAFKA-18659)")
 		}
-		if len(resp.SupportedFeatures)+len(resp.FinalizedFeatures) != 0 {
-			t.Errorf("features are announced: %+v", resp)
+		// What is there in v3 begins above 0 (KAFKA-17492).
+		supported, finalized := 0, 0
+		if version >= 3 {
+			finalized = 1
+		}
+		if version >= 4 {
+			supported = 1
+		}
+		if len(resp.SupportedFeatures) != supported || len(resp.FinalizedFeatures) != finalized {
+			t.Errorf("features: %+v, %+v", resp.SupportedFeatures, resp.FinalizedFeatures)
+		}
+		if finalized > 0 && (resp.FinalizedFeatures[0].Name != "group.version" || resp.FinalizedFeatures[0].MaxVersionLevel != 1) {
+			t.Errorf("finalized: %+v", resp.FinalizedFeatures)
 		}
 	})
 }

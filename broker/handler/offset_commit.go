@@ -25,7 +25,7 @@ const (
 // offsetCommit answers OffsetCommit (8). It blocks until the offsets are durable.
 func (b *Broker) offsetCommit(ctx context.Context, _ *server.Conn, h wire.Header, req *kmsg.OffsetCommitRequest) (kmsg.Response, error) {
 	commit := &group.Commit{
-		Group: req.Group, MemberID: req.MemberID, InstanceID: req.InstanceID, Generation: req.Generation,
+		Group: req.Group, MemberID: req.MemberID, InstanceID: req.InstanceID, Generation: req.Generation, Version: h.Version,
 		RetentionMillis: brokerRetention, UnknownGroup: kerr.GroupIDNotFound,
 	}
 	if h.Version < commitRetentionEnds {

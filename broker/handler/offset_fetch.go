@@ -68,6 +68,10 @@ func singleGroup(version int16, asked *kmsg.OffsetFetchRequestGroup, g kmsg.Offs
 func (b *Broker) fetchOffsets(ctx context.Context, version int16, req *kmsg.OffsetFetchRequestGroup, stable bool) kmsg.OffsetFetchResponseGroup {
 	resp := kmsg.NewOffsetFetchResponseGroup()
 	resp.Group = req.Group
+	if err := b.Groups.CheckFetch(req.Group, req.MemberID, req.MemberEpoch); err != nil {
+		resp.ErrorCode = groupCode(err)
+		return resp
+	}
 	im := b.Meta.Image()
 	if req.Topics == nil {
 		offsets, err := b.Groups.FetchOffsets(ctx, req.Group, nil, stable)

@@ -2,7 +2,7 @@ package handler
 
 import "github.com/twmb/franz-go/pkg/kerr"
 
-// groupRoutes are the routes of classic groups and their offsets.
+// groupRoutes are the routes of groups and their offsets.
 func (b *Broker) groupRoutes() map[int16]route {
 	return map[int16]route{
 		8:  on(b.offsetCommit),
@@ -16,6 +16,8 @@ func (b *Broker) groupRoutes() map[int16]route {
 		16: on(b.listGroups),
 		42: on(b.deleteGroups),
 		47: on(b.offsetDelete),
+		68: on(b.consumerGroupHeartbeat),
+		69: on(b.consumerGroupDescribe),
 	}
 }
 

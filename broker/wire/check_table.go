@@ -52,6 +52,9 @@ var layouts = map[int16]string{
 	46: "TimeoutMillis:i32 Topics:[Topic:str Partitions:[i32]]",                                           // ListPartitionReassignments
 	47: "Group:str Topics:[Topic:str Partitions:[Partition:i32]]",                                         // OffsetDelete
 	60: "IncludeClusterAuthorizedOperations:i8 EndpointType:i8@1+ IncludeFencedBrokers:i8@2+",             // DescribeCluster
-	74: "ResourceTypes:[i8]@1+",                                                                           // ListConfigResources
-	75: "Topics:[Topic:str] ResponsePartitionLimit:i32 Cursor:?(Topic:str Partition:i32)",                 // DescribeTopicPartitions
+	68: "Group:str MemberID:str MemberEpoch:i32 InstanceID:str RackID:str RebalanceTimeoutMillis:i32 SubscribedTopicNames:[str] " +
+		"SubscribedTopicRegex:str@1+ ServerAssignor:str Topics:[TopicID:uuid Partitions:[i32]]", // ConsumerGroupHeartbeat
+	69: "Groups:[str] IncludeAuthorizedOperations:i8",                                     // ConsumerGroupDescribe
+	74: "ResourceTypes:[i8]@1+",                                                           // ListConfigResources
+	75: "Topics:[Topic:str] ResponsePartitionLimit:i32 Cursor:?(Topic:str Partition:i32)", // DescribeTopicPartitions
 }

@@ -152,3 +152,6 @@ func ascending(partitions []int32) []int32 {
 	slices.Sort(out)
 	return slices.Compact(out)
 }
+
+// Topics are the assignment's topics, ascending.
+func (a Assignment) Topics() []TopicID { return sortedTopics(a) }
