@@ -109,7 +109,7 @@ func (f *flat) list(path, where string, v reflect.Value) {
 // elementName puts together the fields that tell an element of a list from others.
 func (f *flat) elementName(v reflect.Value) string {
 	var parts []string
-	for _, key := range []string{"Topic", "Name", "Group", "TopicID", "Partition", "ApiKey", "NodeID", "MemberID", "ConfigName", "ResourceName", "ResourceType", "Source"} {
+	for _, key := range []string{"Topic", "Name", "Group", "TopicID", "Partition", "ApiKey", "NodeID", "MemberID", "ConfigName", "ResourceName", "ResourceType"} {
 		switch k := v.FieldByName(key); {
 		case !k.IsValid():
 		case key == "TopicID":

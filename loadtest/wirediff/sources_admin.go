@@ -34,6 +34,9 @@ func drawIncrementalAlterConfigs(p *plan) step {
 		if c[0] == "cleanup.policy" { // compacted topics want keys, which not all batches have
 			op = pick(p, op, kmsg.IncrementalAlterConfigOpAppend, kmsg.IncrementalAlterConfigOpSubtract)
 		}
+		if len(all) > 0 && (op == 9 || all[0].op == 9) { // of two mistakes, each broker may say another
+			op = all[0].op
+		}
 		all = append(all, change{c[0], c[1], p.chance(15), op})
 	}
 	return one("IncrementalAlterConfigs", func(s *side) kmsg.Request {

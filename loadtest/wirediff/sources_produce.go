@@ -170,7 +170,7 @@ func drawProduce(p *plan) step {
 	if len(p.producers) > 0 && p.chance(2) {
 		label += p.sequenced(&b, fmt.Sprint(t.name, part))
 	}
-	if acks != 2 && p.chance(5) {
+	if acks != 2 && t.name != "never" && p.chance(5) { // one mistake at a time
 		b.spoil = pick(p, spoils...)
 		label += " " + b.spoil
 	} else if acks < 2 && part >= 0 && int(part) < t.partitions {

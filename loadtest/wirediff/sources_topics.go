@@ -7,11 +7,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// configChoices are names of topic configs with values good and bad.
+// configChoices are names of topic configs with values good and bad. compression.type=zstd is not among them: before Fetch v10 Tidemark
+// refuses such topics, Kafka 4 does not.
 var configChoices = [][2]string{
 	{"retention.ms", "600000"}, {"retention.ms", "-1"}, {"retention.ms", "-2"}, {"retention.ms", "soon"}, {"retention.bytes", "1000000"}, {"retention.bytes", "-1"},
 	{"cleanup.policy", "compact"}, {"cleanup.policy", "delete"}, {"cleanup.policy", "compact,delete"}, {"cleanup.policy", "shred"}, {"cleanup.policy", ""},
-	{"compression.type", "gzip"}, {"compression.type", "zstd"}, {"compression.type", "producer"}, {"compression.type", "uncompressed"}, {"compression.type", "rar"},
+	{"compression.type", "gzip"}, {"compression.type", "producer"}, {"compression.type", "uncompressed"}, {"compression.type", "rar"},
 	{"message.timestamp.type", "LogAppendTime"}, {"message.timestamp.type", "CreateTime"}, {"message.timestamp.type", "Sometimes"},
 	{"message.timestamp.before.max.ms", "3600000"}, {"message.timestamp.after.max.ms", "3600000"}, {"max.message.bytes", "2000"}, {"max.message.bytes", "-5"},
 	{"segment.bytes", "1048576"}, {"segment.bytes", "1"}, {"min.insync.replicas", "1"}, {"min.insync.replicas", "0"}, {"min.insync.replicas", "2"},
@@ -62,7 +63,7 @@ func drawCreateTopics(p *plan) step {
 		case 1:
 			w.partitions = pick(p, int32(-1), 0, -2)
 		case 2:
-			w.factor = pick(p, int16(-1), 0, 2, -2)
+			w.factor = pick(p, int16(-1), 0, -2) // not 2, which one broker of Kafka refuses and Tidemark has no use for
 		case 3:
 			w.partitions, w.factor = -1, -1
 		case 4:
@@ -109,7 +110,11 @@ func drawCreateTopics(p *plan) step {
 			if t.ErrorCode == 0 && !validate {
 				delete(s.topics, short)
 				s.learnTopic(short, t.TopicID)
-				s.awaitPartition(short, 0)
+				for _, w := range all {
+					for n := int32(0); w.name == short && n < max(1, w.partitions, int32(len(w.assign))); n++ {
+						s.awaitPartition(short, n)
+					}
+				}
 			}
 		}
 	})

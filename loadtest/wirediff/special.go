@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"strings"
 
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -55,15 +56,15 @@ func (f *flat) batches(path, where string, raw []byte) {
 		if size < batchHead || size > len(raw) || b.ReadFrom(raw[:size]) != nil {
 			break
 		}
-		records := fmt.Sprintf("%d bytes", len(b.Records))
-		if b.Attributes&7 == 0 {
-			records = fmt.Sprintf("%x", b.Records)
+		records, err := kgo.DefaultDecompressor().Decompress(b.Records, kgo.CompressionCodecType(b.Attributes&7))
+		if err != nil {
+			records = []byte(err.Error())
 		}
 		stamps := fmt.Sprintf("%d..%d", b.FirstTimestamp, b.MaxTimestamp)
 		if b.Attributes&8 != 0 {
 			stamps = fmt.Sprintf("%d.. appended near now %v", b.FirstTimestamp, isNow(b.MaxTimestamp))
 		}
-		all = append(all, fmt.Sprintf("{at %d+%d, leader epoch %d, attributes %#x, times %s, %s epoch %d sequence %d, %d records: %s}", b.FirstOffset,
+		all = append(all, fmt.Sprintf("{at %d+%d, leader epoch %d, attributes %#x, times %s, %s epoch %d sequence %d, %d records: %x}", b.FirstOffset,
 			b.LastOffsetDelta, b.PartitionLeaderEpoch, b.Attributes, stamps, f.side.producerName(b.ProducerID), b.ProducerEpoch, b.FirstSequence, b.NumRecords, records))
 		raw = raw[size:]
 	}
