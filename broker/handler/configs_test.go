@@ -32,6 +32,14 @@ func (f *fixture) describe(version int16, kind kmsg.ConfigResourceType, name str
 	return resp.Resources[0]
 }
 
+func TestDescribeConfigsSaysAnEmptyMessageWhenAllIsWell(t *testing.T) {
+	f := newFixture(t, nil)
+	r := f.describe(4, kmsg.ConfigResourceTypeBroker, "")
+	if r.ErrorCode != 0 || r.ErrorMessage == nil || *r.ErrorMessage != "" {
+		t.Errorf("error %d, message %v, want 0 and an empty one", r.ErrorCode, r.ErrorMessage)
+	}
+}
+
 func (f *fixture) config(kind kmsg.ConfigResourceType, resource, name string) kmsg.DescribeConfigsResponseResourceConfig {
 	f.t.Helper()
 	r := f.describe(4, kind, resource, name)

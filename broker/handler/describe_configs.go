@@ -22,6 +22,9 @@ func (b *Broker) describeConfigs(ctx context.Context, _ *server.Conn, h wire.Hea
 		result.ResourceType, result.ResourceName = r.ResourceType, r.ResourceName
 		entries, err := b.describeResource(r.ResourceType, r.ResourceName)
 		result.ErrorCode, result.ErrorMessage = b.answer(ctx, "DescribeConfigs", err)
+		if err == nil {
+			result.ErrorMessage = kmsg.StringPtr("") // as Kafka has it: empty, not null
+		}
 		for _, e := range entries {
 			if len(r.ConfigNames) > 0 && !slices.Contains(r.ConfigNames, e.Key.Name) {
 				continue
