@@ -24,6 +24,7 @@ var acceptances = []accepted{
 	{path: "ApiVersions.*", reason: "Tidemark's table of versions is that of Kafka 4.4, without what it does not serve; the table in broker/wire says why."},
 	{path: "ApiVersions.ApiKeys.*", reason: "The same, for the version ranges of a key."},
 	{path: "CreateTopics.Topics.Configs.Value", kafka: "TRUE", tidemark: "true", reason: "CreateTopics tells a value as DescribeConfigs does; Kafka tells it as it was sent."},
+	{path: "CreateTopics.Topics.Configs.Value", kafka: " *", reason: "The same, with spaces around it."},
 	{path: "DescribeConfigs.Resources.Configs", reason: "Tidemark has configs of its own."},
 	{path: "CreateTopics.Topics.Configs", reason: "Tidemark has configs of its own."},
 	{path: "*.Configs.Documentation", reason: "Tidemark describes what a config does here, in its own words."},

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -164,13 +165,13 @@ func drawProduce(p *plan) step {
 	for i := range 1 + p.IntN(4) {
 		b.stamps = append(b.stamps, at+int64(i)*int64(p.IntN(30)-5))
 	}
-	if p.chance(4) {
+	if acks != 2 && p.chance(4) {
 		b.codec = int8(1 + p.IntN(4))
 	}
 	if len(p.producers) > 0 && p.chance(2) {
 		label += p.sequenced(&b, fmt.Sprint(t.name, part))
 	}
-	if acks != 2 && t.name != "never" && p.chance(5) { // one mistake at a time
+	if acks != 2 && slices.Contains(p.topics, t) && p.chance(5) { // one mistake at a time
 		b.spoil = pick(p, spoils...)
 		label += " " + b.spoil
 	} else if acks < 2 && part >= 0 && int(part) < t.partitions {
