@@ -87,7 +87,7 @@ func (s *serving) start(ctx, life context.Context, listeners []net.Listener) err
 	if err != nil {
 		return err
 	}
-	shards.groups = groups
+	shards.coordinator = groups
 	o := &opener{catalog: b.catalog, pending: b.meta, partitions: s.partitions, deleted: func(topic metadata.TopicID) {
 		b.tasks.Go(func() { groups.TopicDeleted(life, topic) })
 	}}

@@ -15,29 +15,40 @@ import (
 // shardsPause is between attempts to load groups.
 const shardsPause = time.Second
 
-// shards keeps the group coordinator in step with who owns the partitions of __consumer_offsets. They hold no records: to own one is to
-// coordinate the groups that Kafka would keep in it. So shards are placed, moved and taken over like all partitions, and every write of
+// numShards is the number of shards of every coordinator.
+const numShards = group.NumShards
+
+// sharded is a coordinator that serves the shards it is told to.
+type sharded interface {
+	// Load reads shards and serves them. Drop ends that, and returns when nothing is written for them any more.
+	Load(ctx context.Context, shards ...int) error
+	Drop(ctx context.Context, shards ...int) error
+}
+
+// shards keeps a coordinator in step with who owns the partitions of its topic: __consumer_offsets for groups. They hold no records: to own one is to
+// coordinate what Kafka would keep in it. So shards are placed, moved and taken over like all partitions, and every write of
 // the coordinator compares the partition's record, which changes with its owner.
 type shards struct {
-	broker *Broker
-	groups *group.Coordinator
+	broker      *Broker
+	topic, what string // by whose partitions the shards are owned; what they are shards of
+	coordinator sharded
 
-	fences [group.NumShards]atomic.Pointer[metadata.Fence] // nil: not ours
+	fences [numShards]atomic.Pointer[metadata.Fence] // nil: not ours
 
 	retry chan struct{} // holds a token when follow should be tried again
 
 	turn   chan struct{} // holds a token while shards are loaded or dropped; guards the next two
-	epochs [group.NumShards]metadata.LeaderEpoch
-	served [group.NumShards]bool
+	epochs [numShards]metadata.LeaderEpoch
+	served [numShards]bool
 }
 
 func newShards(b *Broker) *shards {
-	return &shards{broker: b, turn: make(chan struct{}, 1), retry: make(chan struct{}, 1)}
+	return &shards{broker: b, topic: handler.GroupShards, what: "groups", turn: make(chan struct{}, 1), retry: make(chan struct{}, 1)}
 }
 
-// fenceOf is what a write of a group compares.
+// fenceOf is what a write of a group or transactional id compares.
 func (s *shards) fenceOf(id string) metadata.Fence {
-	if f := s.fences[group.ShardOf(id, group.NumShards)].Load(); f != nil {
+	if f := s.fences[group.ShardOf(id, numShards)].Load(); f != nil {
 		return *f
 	}
 	return metadata.Fence{}
@@ -62,9 +73,9 @@ func (s *shards) follow(ctx context.Context) error {
 	defer s.unlock()
 	im := s.broker.meta.Image()
 	var gone, came []int
-	owned := [group.NumShards]*metadata.Partition{}
+	owned := [numShards]*metadata.Partition{}
 	for i := range owned {
-		p, ok := handler.ShardPartition(im, i)
+		p, ok := handler.ShardPartition(im, s.topic, i)
 		if ok && p.Owner == s.broker.nodeID && p.OwnerIncarnation == s.broker.incarnation {
 			owned[i] = p
 		}
@@ -91,8 +102,8 @@ func (s *shards) follow(ctx context.Context) error {
 	if len(came) == 0 {
 		return nil
 	}
-	if err := s.groups.Load(ctx, came...); err != nil {
-		return fmt.Errorf("coordinate %d shards of groups: %w", len(came), err)
+	if err := s.coordinator.Load(ctx, came...); err != nil {
+		return fmt.Errorf("coordinate %d shards of %s: %w", len(came), s.what, err)
 	}
 	for _, i := range came {
 		s.served[i], s.epochs[i] = true, owned[i].LeaderEpoch
@@ -105,7 +116,7 @@ func (s *shards) drop(ctx context.Context, gone []int) error {
 	if len(gone) == 0 {
 		return nil
 	}
-	if err := s.groups.Drop(ctx, gone...); err != nil {
+	if err := s.coordinator.Drop(ctx, gone...); err != nil {
 		return err
 	}
 	for _, i := range gone {
@@ -123,7 +134,7 @@ func (s *shards) release(ctx context.Context, partitions map[metadata.PartitionI
 	im := s.broker.meta.Image()
 	var gone []int
 	for i := range s.served {
-		if p, ok := handler.ShardPartition(im, i); ok && s.served[i] && partitions[p.ID] {
+		if p, ok := handler.ShardPartition(im, s.topic, i); ok && s.served[i] && partitions[p.ID] {
 			gone = append(gone, i)
 		}
 	}
@@ -148,7 +159,7 @@ func (s *shards) run(ctx context.Context) error {
 	for {
 		var again <-chan time.Time
 		if err := s.follow(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
-			s.broker.logger.Warn("groups cannot be loaded; trying again", "error", err)
+			s.broker.logger.Warn(s.what+" cannot be loaded; trying again", "error", err)
 			again = time.After(shardsPause)
 		}
 		select {

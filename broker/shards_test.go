@@ -38,12 +38,13 @@ func TestShardsThatMoveWhileTheyAreLoaded(t *testing.T) {
 		s := newShards(b)
 		store := b.meta.Coordinator(s.fenceOf)
 		states := &failingStates{store, true}
-		s.groups, err = group.New(group.Options{
+		groups, err := group.New(group.Options{
 			States: states, Offsets: store, Incarnation: b.incarnation, TopicName: func(metadata.TopicID) (string, bool) { return "", false },
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
+		s.coordinator = groups
 		if err := s.follow(t.Context()); err == nil {
 			t.Fatal("loaded from an etcd that is away")
 		}
@@ -58,7 +59,7 @@ func TestShardsThatMoveWhileTheyAreLoaded(t *testing.T) {
 		if err := s.follow(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.groups.Heartbeat("g", "m", nil, 1); err == nil {
+		if err := groups.Heartbeat("g", "m", nil, 1); err == nil {
 			t.Error("a heartbeat is welcome at a broker that does not own the shard")
 		}
 	})

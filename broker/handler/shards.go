@@ -11,10 +11,13 @@ import (
 	"github.com/tidemarkmq/tidemark/metadata"
 )
 
-// ShardPartition is the partition of __consumer_offsets by whose ownership a shard of groups is owned. There is none before somebody sought a
+// GroupShards is the topic by whose partitions the shards of groups are owned.
+const GroupShards = offsetsTopic
+
+// ShardPartition is the partition of an internal topic by whose ownership a shard of a coordinator is owned. There is none before somebody sought the
 // coordinator. A topic of that name with another number of partitions, made by hand, carries the shards as well as it can.
-func ShardPartition(im *metadata.Image, shard int) (*metadata.Partition, bool) {
-	topic, ok := im.Topic(offsetsTopic)
+func ShardPartition(im *metadata.Image, name string, shard int) (*metadata.Partition, bool) {
+	topic, ok := im.Topic(name)
 	if !ok || topic.Partitions == 0 {
 		return nil, false
 	}
@@ -25,14 +28,14 @@ func ShardPartition(im *metadata.Image, shard int) (*metadata.Partition, bool) {
 func (b *Broker) groupCoordinator(ctx context.Context, id string) (metadata.Broker, *kerr.Error) {
 	nobody := metadata.Broker{ID: metadata.NoBroker, Port: -1}
 	im := b.Meta.Image()
-	p, ok := ShardPartition(im, group.ShardOf(id, group.NumShards))
+	p, ok := ShardPartition(im, GroupShards, group.ShardOf(id, group.NumShards))
 	if !ok {
 		if err := b.makeOffsetsTopic(ctx); err != nil {
 			b.logger.WarnContext(ctx, "the topic of groups' offsets cannot be made", "error", err)
 			return nobody, kerr.CoordinatorNotAvailable
 		}
 		im = b.Meta.Image()
-		if p, ok = ShardPartition(im, group.ShardOf(id, group.NumShards)); !ok {
+		if p, ok = ShardPartition(im, GroupShards, group.ShardOf(id, group.NumShards)); !ok {
 			return nobody, kerr.CoordinatorNotAvailable
 		}
 	}
