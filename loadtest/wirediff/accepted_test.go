@@ -27,7 +27,11 @@ func render() string {
 		return "`" + pattern + "`"
 	}
 	for _, a := range acceptances {
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", a.path, or(a.kafka), or(a.tidemark), a.reason)
+		tidemark := or(a.tidemark)
+		if a.begins {
+			tidemark = "Kafka's and more"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", a.path, or(a.kafka), tidemark, a.reason)
 	}
 	return b.String()
 }
