@@ -9,7 +9,7 @@ import (
 type accepted struct {
 	path            string // pattern of path.Match for the field
 	kafka, tidemark string // patterns for the values, any if empty
-	begins          bool // Tidemark's value begins with Kafka's
+	begins          bool   // Tidemark's value begins with Kafka's
 	reason          string
 }
 

@@ -89,7 +89,7 @@ func (p *pair) sequence(ctx context.Context, o options, seed uint64, until time.
 		}
 		last = f.at
 		fmt.Printf("  (%d times) %s\n", f.count, f.difference)
-		if o.shrink && ctx.Err() == nil {
+		if o.shrink && ctx.Err() == nil && time.Now().Before(until) {
 			p.shrink(steps[:f.at+1], f)
 		}
 	}

@@ -18,7 +18,7 @@ var configChoices = [][2]string{
 	{"segment.bytes", "1048576"}, {"segment.bytes", "1"}, {"min.insync.replicas", "1"}, {"min.insync.replicas", "0"}, {"min.insync.replicas", "2"},
 	{"flush.messages", "1"}, {"flush.ms", "5"}, {"delete.retention.ms", "1000"}, {"min.cleanable.dirty.ratio", "0.1"}, {"min.cleanable.dirty.ratio", "1.5"},
 	{"min.compaction.lag.ms", "10"}, {"max.compaction.lag.ms", "0"}, {"max.compaction.lag.ms", "5"}, {"file.delete.delay.ms", "60000"}, {"index.interval.bytes", "4096"},
-	{"preallocate", "true"}, {"preallocate", "perhaps"}, {"preallocate", "TRUE"}, {"segment.ms", "1000"}, {"segment.jitter.ms", "7"}, {"segment.index.bytes", "100"},
+	{"preallocate", "true"}, {"preallocate", "perhaps"}, {"preallocate", "TRUE"}, {"segment.ms", "1000"}, {"segment.jitter.ms", "7"},
 	{"unclean.leader.election.enable", "true"}, {"remote.storage.enable", "false"}, {"local.retention.ms", "-2"}, {"local.retention.ms", "5"},
 	{"leader.replication.throttled.replicas", "0:1"}, {"leader.replication.throttled.replicas", "*"}, {"leader.replication.throttled.replicas", "x"},
 	{"no.such.config", "1"}, {"", "1"}, {"num.partitions", "3"}, {"message.format.version", "3.0"}, {"retention.ms", " 600000 "}, {"retention.ms", "99999999999999999999"},
