@@ -43,6 +43,12 @@ var faults = []fault{
 	}, true, wipe},
 	{"pause", always, false, pause},
 	{"roll", always, false, roll},
+	{"scale", func(c *cluster.Cluster) string {
+		if len(c.Brokers) < 3 {
+			return "there are fewer than three brokers"
+		}
+		return ""
+	}, false, scale},
 	{"store-gone", needsStore, false, weather(func(rng *rand.Rand) cluster.Weather { return cluster.Weather{Gone: true} })},
 	{"store-503", needsStore, false, weather(func(rng *rand.Rand) cluster.Weather {
 		return cluster.Weather{Refused: 0.3 + 0.5*rng.Float64(), AppliedBut: 0.15}

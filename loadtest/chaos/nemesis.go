@@ -79,7 +79,7 @@ func (n *nemesis) run(ctx context.Context, seed uint64, chosen []fault) {
 func compatible(a, b string) bool {
 	group := func(s string) string {
 		switch s {
-		case "kill", "wipe", "roll", "pause", "disk-slow":
+		case "kill", "wipe", "roll", "scale", "pause", "disk-slow":
 			return "broker"
 		}
 		return strings.Split(s, "-")[0]

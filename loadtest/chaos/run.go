@@ -36,7 +36,7 @@ func (s *settings) run(ctx context.Context) (err error) {
 		}
 	}
 	c, err := cluster.Start(ctx, cluster.Options{
-		Dir: s.dir, Tidemark: s.tidemark, Etcd: s.etcd, MinIO: s.minio, Brokers: s.brokers, Etcds: s.etcds,
+		Dir: s.dir, Tidemark: s.tidemark, Etcd: s.etcd, MinIO: s.minio, Brokers: s.brokers, Etcds: s.etcds, Spares: spares,
 		Durability: s.durability, Lease: s.lease, DiskBytes: s.diskBytes, Seed: s.seed, Flags: s.flags,
 	})
 	if err != nil {

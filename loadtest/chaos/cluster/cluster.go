@@ -20,6 +20,7 @@ type Options struct {
 	Dir                   string // of data and logs; must be empty
 	Tidemark, Etcd, MinIO string // binaries; without MinIO objects are in a folder
 	Brokers, Etcds        int
+	Spares                int // further brokers, which are not started
 	Durability            string
 	Lease                 time.Duration // of the brokers' registrations
 	DiskBytes             int64         // of each broker, where mounting works
@@ -33,6 +34,7 @@ type Cluster struct {
 	Network *Network
 	Etcds   []*Server
 	Brokers []*Server
+	Spares  []*Server
 	Store   *Store // nil: the store is a folder
 	Client  *Node  // this program
 	StoreAt *Node
@@ -65,9 +67,15 @@ func Start(ctx context.Context, o Options) (c *Cluster, err error) {
 			return c, fmt.Errorf("MinIO: %w", err)
 		}
 	}
-	for i := range o.Brokers {
-		if err := c.addBroker(ctx, i+1); err != nil {
+	for i := range o.Brokers + o.Spares {
+		b, err := c.newBroker(ctx, i+1)
+		if err != nil {
 			return c, fmt.Errorf("broker %d: %w", i+1, err)
+		}
+		if i < o.Brokers {
+			c.Brokers = append(c.Brokers, b)
+		} else {
+			c.Spares = append(c.Spares, b)
 		}
 	}
 	for _, b := range c.Brokers {
@@ -142,14 +150,14 @@ func (c *Cluster) startStore(ctx context.Context) error {
 	return nil
 }
 
-func (c *Cluster) addBroker(ctx context.Context, id int) error {
+func (c *Cluster) newBroker(ctx context.Context, id int) (*Server, error) {
 	node, err := c.Network.Add(ctx, fmt.Sprintf("broker%d", id), 9+id)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s := &Server{Node: node, ID: int32(id), Address: node.IP + ":" + clientPort, Data: filepath.Join(c.Dir, node.Name), log: filepath.Join(c.Dir, node.Name+".log")}
 	if err := c.disk(ctx, s); err != nil {
-		return err
+		return nil, err
 	}
 	var endpoints []string
 	for _, e := range c.Etcds {
@@ -171,8 +179,7 @@ func (c *Cluster) addBroker(ctx context.Context, id int) error {
 		args = append(args, strings.ReplaceAll(f, "{ip}", node.IP))
 	}
 	s.name, s.args = node.Command(c.Tidemark, args...)
-	c.Brokers = append(c.Brokers, s)
-	return nil
+	return s, nil
 }
 
 // Bootstrap are the addresses of all brokers, whether they run or not.
@@ -196,7 +203,7 @@ func (c *Cluster) EtcdLeader(ctx context.Context) *Server {
 
 // Close kills everything and undoes mounts and namespaces. Data and logs stay.
 func (c *Cluster) Close() {
-	for _, s := range slices.Concat(c.Brokers, c.Etcds) {
+	for _, s := range slices.Concat(c.Brokers, c.Spares, c.Etcds) {
 		s.Kill()
 	}
 	if c.Store != nil {
