@@ -14,7 +14,7 @@ func (w *world) script() *history {
 	w.createTopic("b", 1)
 	quit := make(chan struct{})
 	var consumers, producers sync.WaitGroup
-	for _, c := range []*consumer{{h: h, p: tp{"a", 0}, group: "g", quit: quit}, {h: h, p: tp{"b", 0}, group: "g", quit: quit}} {
+	for _, c := range []*simConsumer{{h: h, p: tp{"a", 0}, group: "g", quit: quit}, {h: h, p: tp{"b", 0}, group: "g", quit: quit}} {
 		consumers.Go(c.run)
 	}
 	for _, p := range []*producer{

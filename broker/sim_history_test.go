@@ -336,15 +336,15 @@ func recordsOf(b []byte, from int64) ([]read, error) {
 	return out, nil
 }
 
-// consumer follows a partition from its start, and commits for a group where it is.
-type consumer struct {
+// simConsumer follows a partition from its start, and commits for a group where it is.
+type simConsumer struct {
 	h     *history
 	p     tp
 	group string // empty: it commits nothing
 	quit  <-chan struct{}
 }
 
-func (s *consumer) run() {
+func (s *simConsumer) run() {
 	c := s.h.w.client("consumer of " + s.p.topic)
 	defer c.close()
 	at := int64(0)
@@ -373,7 +373,7 @@ func (s *consumer) run() {
 	}
 }
 
-func (s *consumer) commit(c *client, at int64) { c.commit(s.h, s.group, "", -1, s.p, at) }
+func (s *simConsumer) commit(c *client, at int64) { c.commit(s.h, s.group, "", -1, s.p, at) }
 
 // commit commits an offset for a group, as a member of it or as nobody.
 func (c *client) commit(h *history, group, member string, generation int32, p tp, at int64) {

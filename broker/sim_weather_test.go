@@ -214,7 +214,7 @@ func (w *world) life(seed uint64) {
 	l := &library{h: h, name: "kgo", parts: some(), records: between(5, 100), pause: time.Duration(between(1, 300)) * time.Millisecond}
 	producers.Go(l.run)
 	for i, p := range some() {
-		c := &consumer{h: h, p: p, group: []string{"", "g", "g" + strconv.Itoa(i)}[rng.IntN(3)], quit: quit}
+		c := &simConsumer{h: h, p: p, group: []string{"", "g", "g" + strconv.Itoa(i)}[rng.IntN(3)], quit: quit}
 		consumers.Go(c.run)
 	}
 	weatherMan.Wait()
