@@ -84,13 +84,3 @@ func (s *side) producerName(id int64) string {
 	}
 	return "some producer"
 }
-
-// member is the id that a short name stands for; the empty one if this side has given it none yet.
-func (s *side) member(short string) string { return s.names[short] }
-
-// learnMember keeps the member id that an answer has.
-func (s *side) learnMember(short, id string) {
-	if id != "" && short != "" {
-		s.names[short] = id
-	}
-}

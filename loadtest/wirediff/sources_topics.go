@@ -44,36 +44,21 @@ var longName = func() string {
 	return string(b)
 }()
 
+// wanted is a topic in a CreateTopics request.
+type wanted struct {
+	name       string
+	partitions int32
+	factor     int16
+	assign     [][]int32
+	configs    [][2]string
+}
+
 func drawCreateTopics(p *plan) step {
 	v := p.version(19)
 	validate := p.chance(6)
-	type wanted struct {
-		name       string
-		partitions int32
-		factor     int16
-		assign     [][]int32
-		configs    [][2]string
-	}
 	var all []wanted
 	for range 1 + p.IntN(2) {
-		w := wanted{name: "t" + strconv.Itoa(p.IntN(12)), partitions: int32(1 + p.IntN(3)), factor: 1}
-		switch p.IntN(12) {
-		case 0:
-			w.name = pick(p, badNames...)
-		case 1:
-			w.partitions = pick(p, int32(-1), 0, -2)
-		case 2:
-			w.factor = pick(p, int16(-1), 0, -2) // not 2, which one broker of Kafka refuses and Tidemark has no use for
-		case 3:
-			w.partitions, w.factor = -1, -1
-		case 4:
-			w.partitions, w.factor = pick(p, int32(-1), -1, 2), -1
-			w.assign = pick(p, [][]int32{{1}, {1}}, [][]int32{{1}}, [][]int32{{2}}, [][]int32{{1, 1}}, [][]int32{{}}, [][]int32{{1}, {}})
-		case 5, 6, 7:
-			for range 1 + p.IntN(2) {
-				w.configs = append(w.configs, configChoices[p.IntN(len(configChoices))])
-			}
-		}
+		w := p.drawWanted()
 		if len(p.deleted) > 0 && p.chance(3) {
 			w.name = pick(p, p.deleted...)
 		}
@@ -118,6 +103,29 @@ func drawCreateTopics(p *plan) step {
 			}
 		}
 	})
+}
+
+// drawWanted is a topic that may be created, or one with a mistake.
+func (p *plan) drawWanted() wanted {
+	w := wanted{name: "t" + strconv.Itoa(p.IntN(12)), partitions: int32(1 + p.IntN(3)), factor: 1}
+	switch p.IntN(12) {
+	case 0:
+		w.name = pick(p, badNames...)
+	case 1:
+		w.partitions = pick(p, int32(-1), 0, -2)
+	case 2:
+		w.factor = pick(p, int16(-1), 0, -2) // not 2, which one broker of Kafka refuses and Tidemark has no use for
+	case 3:
+		w.partitions, w.factor = -1, -1
+	case 4:
+		w.partitions, w.factor = pick(p, int32(-1), -1, 2), -1
+		w.assign = pick(p, [][]int32{{1}, {1}}, [][]int32{{1}}, [][]int32{{2}}, [][]int32{{1, 1}}, [][]int32{{}}, [][]int32{{1}, {}})
+	case 5, 6, 7:
+		for range 1 + p.IntN(2) {
+			w.configs = append(w.configs, configChoices[p.IntN(len(configChoices))])
+		}
+	}
+	return w
 }
 
 func (p *plan) noteTopic(name string, partitions int) {

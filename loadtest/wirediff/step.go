@@ -39,7 +39,6 @@ type plan struct {
 	topics    []*topicPlan
 	deleted   []string
 	producers []*producerPlan
-	groups    []*groupPlan
 	sessions  int
 }
 
@@ -50,9 +49,8 @@ type topicPlan struct {
 }
 
 type producerPlan struct {
-	name  string
-	next  map[string]int32 // sequence by topic and partition
-	bumps int16
+	name string
+	next map[string]int32 // sequence by topic and partition
 }
 
 // one makes a step of a single request.

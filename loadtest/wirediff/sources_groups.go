@@ -1,3 +1,0 @@
-package main
-
-type groupPlan struct{ name string }
