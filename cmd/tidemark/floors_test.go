@@ -46,7 +46,7 @@ var floors = map[string][]string{
 var impure = []string{"os", "net", "net/http", "crypto/rand", "math/rand", "math/rand/v2", "io/fs", "path/filepath", "os/exec", "syscall", "log/slog"}
 
 // pure are the folders whose non-test files hold decisions and codecs only.
-var pure = []string{"tiering/batch", "tiering/entry", "tiering/producers", "tiering/codec", "tiering/segment", "tiering/manifest", "broker/configs", "broker/group/classic", "metadata/placement"}
+var pure = []string{"tiering/batch", "tiering/entry", "tiering/producers", "tiering/codec", "tiering/segment", "tiering/manifest", "broker/configs", "broker/group/classic", "broker/group/consumer", "broker/group/record", "broker/txn/core", "metadata/placement"}
 
 // topLevel are the only entries that the root of the tree may have, hidden files aside.
 var topLevel = regexp.MustCompile(`^(cmd|broker|tiering|metadata|wal|objectstore|loadtest|deploy|go\.(mod|sum)|LICENSE|Makefile|README\.md|ARCHITECTURE\.md)$`)
