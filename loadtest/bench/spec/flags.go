@@ -123,5 +123,5 @@ func (s *Spec) addConsumerFlags(fs *flag.FlagSet) {
 	fs.IntVar(&s.FetchPartitionBytes, "fetch-partition-bytes", s.FetchPartitionBytes, "most bytes of a partition in a fetch")
 	fs.IntVar(&s.FetchMinBytes, "fetch-min-bytes", s.FetchMinBytes, "bytes a fetch waits for")
 	fs.DurationVar(&s.FetchMaxWait, "fetch-max-wait", s.FetchMaxWait, "how long a fetch waits")
-	fs.IntVar(&s.FetchConcurrent, "fetch-concurrent", s.FetchConcurrent, "fetches outstanding per consumer (franz)")
+	fs.IntVar(&s.FetchConcurrent, "fetch-concurrent", s.FetchConcurrent, "fetches outstanding per consumer (franz); 0: one per broker. With fewer than there are brokers, some wait while others have nothing to say")
 }

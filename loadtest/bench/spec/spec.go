@@ -91,7 +91,7 @@ func Default() Spec {
 		TopicConfigs: map[string]string{}, Producers: 1, Acks: "all", Idempotent: true, Compression: "none", RecordSize: "1024",
 		KeyBytes: 16, Partitioner: "sticky", Compressibility: 0.5, Seed: 1, BatchBytes: 1 << 20, Linger: 5 * time.Millisecond, InFlight: 5,
 		Buffered: 64 << 10, Consumers: 1, Read: ReadTail, FetchMaxBytes: 32 << 20, FetchPartitionBytes: 8 << 20, FetchMinBytes: 1,
-		FetchMaxWait: 500 * time.Millisecond, FetchConcurrent: 2, Duration: 30 * time.Second, Warmup: "5s", WarmupMax: 3 * time.Minute,
+		FetchMaxWait: 500 * time.Millisecond, Duration: 30 * time.Second, Warmup: "5s", WarmupMax: 3 * time.Minute,
 		DrainMax: time.Minute, Verify: VerifyFull,
 	}
 }
@@ -149,7 +149,7 @@ func (s *Spec) Check() error {
 		between("linger", s.Linger, 0, time.Minute), between("txn-records", s.TxnRecords, 0, 10_000_000),
 		between("fetch-max-bytes", s.FetchMaxBytes, 1024, 1<<30), between("fetch-partition-bytes", s.FetchPartitionBytes, 1024, 1<<30),
 		between("fetch-min-bytes", s.FetchMinBytes, 0, 1<<30), between("fetch-max-wait", s.FetchMaxWait, 0, time.Minute),
-		between("fetch-concurrent", s.FetchConcurrent, 1, 1000), between("prefill-bytes", s.PrefillBytes, 0, 1<<50),
+		between("fetch-concurrent", s.FetchConcurrent, 0, 1000), between("prefill-bytes", s.PrefillBytes, 0, 1<<50),
 		between("duration", s.Duration, time.Second, 7*24*time.Hour), between("records", s.Records, 0, 1<<50), between("drain-max", s.DrainMax, time.Second, time.Hour),
 		s.checkTogether())
 }
