@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -52,7 +53,7 @@ func (g *reading) franz(ctx context.Context, i int, m *meter, rec *latency.Recor
 	s := &g.run.spec
 	opts := append(g.run.access.Options(), kgo.SeedBrokers(s.Bootstrap...), kgo.ClientID("tidemark-bench"), kgo.FetchMaxBytes(int32(s.FetchMaxBytes)),
 		kgo.FetchMaxPartitionBytes(int32(s.FetchPartitionBytes)), kgo.FetchMinBytes(int32(s.FetchMinBytes)), kgo.FetchMaxWait(s.FetchMaxWait),
-		kgo.MaxConcurrentFetches(s.FetchConcurrent), kgo.KeepControlRecords(), kgo.DisableClientMetrics(), kgo.BrokerMaxReadBytes(1<<30))
+		kgo.MaxConcurrentFetches(cmp.Or(s.FetchConcurrent, -1)), kgo.KeepControlRecords(), kgo.DisableClientMetrics(), kgo.BrokerMaxReadBytes(1<<30))
 	if s.Txn() {
 		opts = append(opts, kgo.FetchIsolationLevel(kgo.ReadCommitted()))
 	}
